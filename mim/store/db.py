@@ -1,0 +1,63 @@
+"""The pool of Postgres connections, with the settings every connection of mim carries.
+
+The limits are set twice on purpose: the client gives up a little after the server does, so that a statement
+that takes too long is ended where it runs and not only forgotten here.
+"""
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import asyncpg
+import orjson
+
+if TYPE_CHECKING:
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:  # the classes take no parameters at run time
+    Pool = asyncpg.Pool
+    Connection = asyncpg.Connection
+
+COMMAND_TIMEOUT_S = 10.0
+
+# Milliseconds. The server's limit is below the client's, see above.
+SERVER_SETTINGS = {
+    "application_name": "mim",
+    "jit": "off",
+    "statement_timeout": "9000",
+    "idle_in_transaction_session_timeout": "30000",
+}
+
+
+def _to_jsonb(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+async def prepare_connection(connection: Connection) -> None:
+    """Make `jsonb` columns speak Python objects in both directions. Every connection goes through it."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=orjson.loads, format="text"
+    )
+
+
+async def open_pool(url: str, size: int) -> Pool:
+    """A pool of at most `size` connections to the database `url` (postgresql://...).
+
+    Opens two connections at once and the rest when needed, so a server that is away or refuses is told here:
+    raises OSError or asyncpg.PostgresError. The caller closes the pool.
+    """
+    return await asyncpg.create_pool(
+        url,
+        min_size=min(2, size),
+        max_size=size,
+        command_timeout=COMMAND_TIMEOUT_S,
+        server_settings=SERVER_SETTINGS,
+        init=prepare_connection,
+    )
+
+
+async def connect(url: str) -> Connection:
+    """One connection outside any pool, with the same settings. The caller closes it."""
+    connection: Connection = await asyncpg.connect(
+        url, command_timeout=COMMAND_TIMEOUT_S, server_settings=SERVER_SETTINGS
+    )
+    await prepare_connection(connection)
+    return connection
