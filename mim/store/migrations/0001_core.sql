@@ -64,7 +64,8 @@ create table chat (
     head        bigint not null default 0,      -- seq of the newest message
     rev         bigint not null default 0,      -- rev of the newest change
     members     int not null,                   -- present members, counted anew at every join and leave
-    peers       bigint[],                       -- direct: the two users, ascending
+    low         bigint,                         -- direct: the two users, the smaller id first
+    high        bigint,
     active      bigint not null,                -- time of the last message or change, for listing
     touched     xid8 not null,                  -- last transaction that changed what every member sees
     created     bigint not null
@@ -135,6 +136,7 @@ create table hidden_message (
     user_id     bigint not null,
     chat_id     bigint not null,
     seq         bigint not null,
+    at          bigint not null,
     primary key (user_id, chat_id, seq)
 );
 

@@ -1,0 +1,90 @@
+-- The hot path: one call stores a whole batch of messages (docs/architecture.md#group-commit).
+--
+-- Two statements, because a statement sees only what was committed when it began: the first waits for the locks of
+-- the chats, in id order; the second then looks with a fresh snapshot, so what it judges (membership, what
+-- is stored already, the head) cannot change under it, whatever other nodes do with the same chats.
+--
+-- Rows of one call must differ in (chat, device, cid). Outcomes: 0 stored, 1 stored before (with the stored text, for
+-- the repeated delivery), 2 not a member. `revived` are users of a direct chat to whom it comes back by this message.
+create function commit_messages(
+    chats bigint[], users bigint[], devices bigint[], cids bigint[], texts text[], extras text[]
+) returns table (
+    ord bigint, outcome int, seq bigint, at bigint, kind smallint, low bigint, high bigint,
+    stored_text text, stored_extra jsonb, revived bigint[]
+) language plpgsql as $$
+#variable_conflict use_column
+declare
+    stamp constant bigint := extract(epoch from clock_timestamp())::bigint;
+begin
+    perform from chat where id = any (chats) order by id for no key update;
+
+    return query
+    with input as materialized (
+        select i.chat_id, i.user_id, i.device_id, i.cid, i.txt, i.extra, i.ord,
+               c.head, c.kind, c.low, c.high, c.hidden,
+               m.user_id is not null and (m.left_at is null or c.kind = 1) as allowed,
+               s.seq as old_seq, s.at as old_at, s.deleted as old_deleted, s.text as old_text, s.extra as old_extra
+        from unnest(chats, users, devices, cids, texts, extras) with ordinality
+             as i(chat_id, user_id, device_id, cid, txt, extra, ord)
+        left join chat c on c.id = i.chat_id
+        left join member m on m.chat_id = i.chat_id and m.user_id = i.user_id
+        left join message s on s.chat_id = i.chat_id and s.device_id = i.device_id and s.cid = i.cid
+    ),
+    fresh as materialized (
+        select i.chat_id, i.user_id, i.device_id, i.cid, i.txt, i.extra, i.ord, i.hidden,
+               i.head + row_number() over (partition by i.chat_id order by i.ord) as seq
+        from input i
+        where i.allowed and i.old_seq is null
+    ),
+    inserted as (
+        insert into message (chat_id, seq, sender, device_id, cid, at, text, extra)
+        select f.chat_id, f.seq, f.user_id, f.device_id, f.cid, stamp, f.txt, f.extra::jsonb
+        from fresh f
+    ),
+    raised as (
+        update chat c
+        set head = f.head, active = stamp, hidden = false, touched = pg_current_xact_id()
+        from (select g.chat_id, max(g.seq) as head from fresh g group by g.chat_id) f
+        where c.id = f.chat_id
+    ),
+    read_own as (
+        update member m
+        set read_seq = f.seq, left_at = null
+        from (select g.chat_id, g.user_id, max(g.seq) as seq from fresh g group by 1, 2 order by 1, 2) f
+        where m.chat_id = f.chat_id and m.user_id = f.user_id
+    ),
+    came_back as (
+        update member m
+        set left_at = null
+        from (select distinct g.chat_id from fresh g where g.hidden) f
+        where m.chat_id = f.chat_id and m.left_at is not null
+          and not exists (select from fresh g where g.chat_id = m.chat_id and g.user_id = m.user_id)
+    )
+    select i.ord,
+           case when i.old_seq is not null then 1 when i.allowed then 0 else 2 end,
+           coalesce(i.old_seq, f.seq), coalesce(i.old_at, stamp),
+           i.kind, i.low, i.high,
+           case when i.old_deleted is null then i.old_text end, i.old_extra,
+           case when f.hidden then
+               array(select b.user_id from member b where b.chat_id = i.chat_id and b.left_at is not null)
+           end
+    from input i left join fresh f on f.ord = i.ord;
+end
+$$;
+
+-- Move watermarks: never back, never above the head, only for present members. Returns those that moved.
+create function mark_read(chats bigint[], users bigint[], seqs bigint[])
+returns table (chat_id bigint, user_id bigint, seq bigint, kind smallint, low bigint, high bigint, members int)
+language sql as $$
+    with target as (
+        select i.chat_id, i.user_id, least(i.seq, c.head) as seq, c.kind, c.low, c.high, c.members
+        from unnest(chats, users, seqs) as i(chat_id, user_id, seq)
+        join chat c on c.id = i.chat_id
+        order by i.chat_id, i.user_id
+    )
+    update member m
+    set read_seq = t.seq, touched = pg_current_xact_id()
+    from target t
+    where m.chat_id = t.chat_id and m.user_id = t.user_id and m.left_at is null and m.read_seq < t.seq
+    returning m.chat_id, m.user_id, m.read_seq, t.kind, t.low, t.high, t.members;
+$$;
