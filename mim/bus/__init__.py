@@ -1,0 +1,1 @@
+"""Topics between the places where something happens and the sockets that must hear of it."""

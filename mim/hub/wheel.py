@@ -1,0 +1,58 @@
+"""A timing wheel: one timer for the deadlines of all connections.
+
+A connection's deadline moves with every frame it sends, so the wheel does not follow it: it asks at the time that was
+known last, and files the item again at the time it is told then. Touching a connection costs nothing.
+"""
+
+import asyncio
+from collections import defaultdict
+from typing import Protocol
+
+from mim.clock import Clock
+from mim.tasks import TaskSet
+
+
+class Timed(Protocol):
+    """Something with a deadline."""
+
+    def due(self, now: float) -> float | None:
+        """Called when the deadline known so far has come. Act if it is over; return the next one, or None for never."""
+
+
+class TimingWheel:
+    """Slots of one second of monotonic time."""
+
+    def __init__(self, clock: Clock, slot_s: float = 1.0) -> None:
+        self._clock = clock
+        self._slot_s = slot_s
+        self._slots: defaultdict[int, list[Timed]] = defaultdict(list)
+        self._done = int(clock.monotonic() / slot_s)
+        self._tasks = TaskSet()
+
+    def add(self, item: Timed, deadline: float) -> None:
+        """Ask `item` at the monotonic second `deadline`, at most one slot late. An item is forgotten when `due` says None."""
+        self._slots[max(int(deadline / self._slot_s) + 1, self._done + 1)].append(item)
+
+    def turn(self) -> None:
+        """Ask everything that is due."""
+        now = self._clock.monotonic()
+        upto = int(now / self._slot_s)
+        while self._done < upto:
+            self._done += 1
+            for item in self._slots.pop(self._done, ()):
+                following = item.due(now)
+                if following is not None:
+                    self.add(item, following)
+
+    def start(self) -> None:
+        """Turn once a slot until closed."""
+        self._tasks.spawn(self._run(), name="timing wheel")
+
+    async def close(self) -> None:
+        """Stop turning."""
+        await self._tasks.close()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._slot_s)
+            self.turn()
