@@ -11,12 +11,15 @@ from typing import Any, Final, get_args
 import msgspec
 
 from mim.errors import Code, PeerError
-from mim.wire.frames import ClientFrame, ServerFrame
+from mim.wire.frames import Call, Changes, ClientFrame, Fetch, Hello, Send, ServerFrame
 
 MAX_FRAME_BYTES: Final = 64 * 1024
 
 CLIENT_FRAMES: Final[dict[int, type[Any]]] = {t.__struct_config__.tag: t for t in get_args(ClientFrame)}
 SERVER_FRAMES: Final[dict[int, type[Any]]] = {t.__struct_config__.tag: t for t in get_args(ServerFrame)}
+
+# Frames whose second field is a ref or cid. That of the others is a chat or a count: no request to answer to.
+NUMBERED: Final = frozenset(t.__struct_config__.tag for t in (Hello, Send, Fetch, Call, Changes))
 
 # UnicodeDecodeError is a ValueError and so is every msgspec error; RecursionError comes of deep nesting.
 DECODE_ERRORS: Final = (ValueError, RecursionError)
@@ -91,6 +94,7 @@ class Codec:
         number = number if type(number) is int and 0 <= number < 2**53 else 0
         if op not in CLIENT_FRAMES:
             return BadFrame(op, number, Code.UNSUPPORTED, f"op {op} is not one a client may send")
+        number = number if op in NUMBERED else 0
         name = CLIENT_FRAMES[op].__name__.upper()
         return BadFrame(op, number, Code.BAD_FRAME, f"{name}: {explain(exc)}")
 
