@@ -21,8 +21,8 @@ SERVER_FRAMES: Final[dict[int, type[Any]]] = {t.__struct_config__.tag: t for t i
 # Frames whose second field is a ref or cid. That of the others is a chat or a count: no request to answer to.
 NUMBERED: Final = frozenset(t.__struct_config__.tag for t in (Hello, Send, Fetch, Call, Changes))
 
-# UnicodeDecodeError is a ValueError and so is every msgspec error; RecursionError comes of deep nesting.
-DECODE_ERRORS: Final = (ValueError, RecursionError)
+# UnicodeDecodeError is a ValueError, as msgspec's own errors are since 0.21; RecursionError comes of deep nesting.
+DECODE_ERRORS: Final = (ValueError, msgspec.MsgspecError, RecursionError)
 
 
 class NotAFrame(Exception):
