@@ -46,6 +46,17 @@ class ChatState(Struct, frozen=True):
     notice: str | UnsetType = UNSET
 
 
+class LeftState(Struct, frozen=True):
+    """A chat that the user is out of. A direct chat may come back, so its numbers are told; a group's are not."""
+
+    kind: str = "left"
+    peer: int | UnsetType = UNSET
+    head: int | UnsetType = UNSET
+    rev: int | UnsetType = UNSET
+    first: int | UnsetType = UNSET
+    read: int | UnsetType = UNSET
+
+
 class ChatInfo(ChatState, frozen=True, kw_only=True):
     """What `chat.get` and its like answer: the state with the chat's id."""
 

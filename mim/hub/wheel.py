@@ -13,7 +13,9 @@ from mim.tasks import TaskSet
 
 
 class Timed(Protocol):
-    """Something with a deadline."""
+    """Something with a deadline. `wheel_slot` belongs to the wheel: where the item is filed."""
+
+    wheel_slot: int
 
     def due(self, now: float) -> float | None:
         """Called when the deadline known so far has come. Act if it is over; return the next one, or None for never."""
@@ -25,13 +27,22 @@ class TimingWheel:
     def __init__(self, clock: Clock, slot_s: float = 1.0) -> None:
         self._clock = clock
         self._slot_s = slot_s
-        self._slots: defaultdict[int, list[Timed]] = defaultdict(list)
+        self._slots: defaultdict[int, set[Timed]] = defaultdict(set)
         self._done = int(clock.monotonic() / slot_s)
         self._tasks = TaskSet()
 
     def add(self, item: Timed, deadline: float) -> None:
         """Ask `item` at the monotonic second `deadline`, at most one slot late. An item is forgotten when `due` says None."""
-        self._slots[max(int(deadline / self._slot_s) + 1, self._done + 1)].append(item)
+        item.wheel_slot = max(int(deadline / self._slot_s) + 1, self._done + 1)
+        self._slots[item.wheel_slot].add(item)
+
+    def discard(self, item: Timed) -> None:
+        """Forget an item at once, so that nothing keeps what is gone in memory until its deadline."""
+        slot = self._slots.get(item.wheel_slot)
+        if slot is not None:
+            slot.discard(item)
+            if not slot:
+                del self._slots[item.wheel_slot]
 
     def turn(self) -> None:
         """Ask everything that is due."""

@@ -4,6 +4,7 @@ The limits are set twice on purpose: the client gives up a little after the serv
 that takes too long is ended where it runs and not only forgotten here.
 """
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
@@ -17,6 +18,20 @@ else:  # the classes take no parameters at run time
     Connection = asyncpg.Connection
 
 COMMAND_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+
+# The database is away, overloaded, or rolled the work back for a reason outside of it. Whether a statement took effect
+# is unknown: repeat what is safe to repeat, answer `unavailable` otherwise.
+UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
 
 # Milliseconds. The server's limit is below the client's, see above.
 SERVER_SETTINGS = {
@@ -48,16 +63,28 @@ async def open_pool(url: str, size: int) -> Pool:
         url,
         min_size=min(2, size),
         max_size=size,
+        timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
         server_settings=SERVER_SETTINGS,
         init=prepare_connection,
     )
 
 
-async def connect(url: str) -> Connection:
-    """One connection outside any pool, with the same settings. The caller closes it."""
-    connection: Connection = await asyncpg.connect(
-        url, command_timeout=COMMAND_TIMEOUT_S, server_settings=SERVER_SETTINGS
-    )
-    await prepare_connection(connection)
-    return connection
+Connector: TypeAlias = Callable[[Mapping[str, str]], Awaitable[Connection]]
+"""Opens a connection of one's own with extra server settings."""
+
+
+def connector(url: str) -> Connector:
+    """How to open single connections to `url` outside any pool. The caller of the connector closes them."""
+
+    async def connect(settings: Mapping[str, str]) -> Connection:
+        connection: Connection = await asyncpg.connect(
+            url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings={**SERVER_SETTINGS, **settings},
+        )
+        await prepare_connection(connection)
+        return connection
+
+    return connect

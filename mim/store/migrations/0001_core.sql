@@ -146,8 +146,26 @@ create table search_block (
     chat_id     bigint not null,
     first_seq   bigint not null,
     last_seq    bigint not null,
-    at          bigint not null,                -- time of the newest message in it
+    first_at    bigint not null,                -- times of the oldest and newest message in it
+    last_at     bigint not null,
     grams       int[] not null,
     primary key (chat_id, first_seq)
 );
 create index search_block_grams on search_block using gin (grams);
+
+-- The form in which texts are compared: composed, without case. How letters lose their case depends on the collation, and
+-- a database made with locale C knows only ASCII, so the best one that this Postgres has is chosen here.
+do $$
+declare
+    best constant text := (
+        select format('collate %I.%I', n.nspname, c.collname)
+        from pg_collation c join pg_namespace n on n.oid = c.collnamespace
+        where c.collname in ('pg_unicode_fast', 'pg_c_utf8', 'und-x-icu')
+        order by array_position(array['pg_unicode_fast', 'pg_c_utf8', 'und-x-icu'], c.collname::text) limit 1
+    );
+begin
+    execute format(
+        'create function fold_text(text) returns text language sql immutable strict parallel safe '
+        'as $f$ select lower(normalize($1, NFC) %s) $f$', coalesce(best, ''));
+end
+$$;

@@ -14,9 +14,10 @@ create function commit_messages(
 ) language plpgsql as $$
 #variable_conflict use_column
 declare
-    stamp constant bigint := extract(epoch from clock_timestamp())::bigint;
+    stamp bigint;
 begin
     perform from chat where id = any (chats) order by id for no key update;
+    stamp := extract(epoch from clock_timestamp())::bigint; -- after the wait, so that times rise with seq
 
     return query
     with input as materialized (

@@ -1,0 +1,116 @@
+"""The way of a message: check, store in a batch, acknowledge, publish (docs/architecture.md#one-message-one-way)."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from msgspec import Struct
+
+from mim.chat.publisher import Publisher
+from mim.errors import Code, PeerError
+from mim.model import Caller
+from mim.store import chats, search
+from mim.store.committer import DUPLICATE, MESSAGES, NOT_MEMBER, Committer, Pending, Sender
+from mim.store.db import UNAVAILABLE, Pool
+from mim.tasks import TaskSet
+from mim.wire.body import check_body
+from mim.wire.frames import Body, Id, UInt
+
+log = structlog.get_logger("mim.sending")
+
+_STORED = MESSAGES.labels("stored")
+_DUPLICATE = MESSAGES.labels("duplicate")
+_NOT_MEMBER = MESSAGES.labels("not_member")
+
+
+class Sending:
+    """Takes messages in and, once they are durable, tells everyone. `indexer` hears of every full block of 64."""
+
+    def __init__(self, pool: Pool, publisher: Publisher, text_limit: int) -> None:
+        self._pool = pool
+        self._publisher = publisher
+        self._text_limit = text_limit
+        self._tasks = TaskSet()
+        self.full_blocks: set[int] = set()
+
+    def submit(
+        self, committer: Committer, sender: Sender, caller: Caller, chat: int, cid: int, body: Body
+    ) -> None:
+        """Check a message and queue it. Must not block; the sender hears of it exactly once."""
+        try:
+            stored = check_body(body, self._text_limit)
+        except PeerError as exc:
+            sender.refuse(cid, exc.code, exc.detail)
+            return
+        committer.submit(Pending(sender, caller.user, caller.device, caller.connection, chat, cid, stored))
+
+    def committed(self, batch: Sequence[Pending]) -> None:
+        """Acknowledge and publish a committed batch, in its order."""
+        stored = refused = 0
+        for sent in batch:
+            if sent.outcome == NOT_MEMBER:
+                refused += 1
+                sent.sender.refuse(sent.cid, Code.NOT_MEMBER, "you are not a member of this chat")
+                continue
+            sent.sender.acknowledge(sent.cid, sent.seq, sent.at)
+            if sent.revived:
+                self._tasks.spawn(self._revive(sent), name="bring a direct chat back")
+            else:
+                self._publisher.message(sent)
+            if sent.outcome != DUPLICATE:
+                stored += 1
+                if sent.seq % search.BLOCK == 0 and len(self.full_blocks) < MAX_FULL_BLOCKS:
+                    self.full_blocks.add(sent.chat)
+        _STORED.inc(stored)
+        _NOT_MEMBER.inc(refused)
+        _DUPLICATE.inc(len(batch) - stored - refused)
+
+    async def close(self) -> None:
+        """Finish what is being told."""
+        await self._tasks.close()
+
+    async def _revive(self, sent: Pending) -> None:
+        """A hidden direct chat comes back: its CHAT frame goes before the message."""
+        try:
+            states = await chats.states(self._pool, sent.chat, sent.revived)
+            self._publisher.states(sent.chat, states)
+        except UNAVAILABLE as exc:  # the message itself is durable, and the next sync tells of the chat
+            log.warning("a chat could not be shown again", error=type(exc).__name__)
+        self._publisher.message(sent)
+
+
+MAX_FULL_BLOCKS = 100_000  # chats that wait for the search index; beyond, their next block brings them back
+
+
+class Sent(Struct, frozen=True):
+    """Where a message was stored."""
+
+    seq: int
+    at: int
+
+
+class SendParams(Struct, frozen=True):
+    """Parameters of `chat.send`."""
+
+    chat: Id
+    cid: UInt
+    body: Body
+
+
+class Waiter:
+    """A :class:`Sender` that waits: for messages that come by a call instead of SEND."""
+
+    def __init__(self) -> None:
+        self._answer: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
+
+    def acknowledge(self, cid: int, seq: int, at: int) -> None:
+        if not self._answer.done():
+            self._answer.set_result(Sent(seq, at))
+
+    def refuse(self, cid: int, code: Code, detail: str, retry_after_ms: int | None = None) -> None:
+        if not self._answer.done():
+            self._answer.set_exception(PeerError(code, detail, retry_after_ms))
+
+    async def answer(self) -> Sent:
+        """The place of the message, or PeerError."""
+        return await self._answer

@@ -1,0 +1,34 @@
+"""The sync after READY: chats that changed and their newest messages (proto/session.md#sync)."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from mim.chat.context import Context
+from mim.chat.history import message_frame
+from mim.model import ChatState
+from mim.store import messages
+from mim.store.sync import Changed
+from mim.wire.frames import ChatFrame
+
+NEWEST: Final = 50  # messages of a chat in a sync
+CHATS_AT_ONCE: Final = 20
+
+# `at` is the second in which a message's batch was committed, the cursor's second is read a little before or
+# after: what is told twice is dropped by the client, what is not told would be a gap for it to fetch.
+MARGIN_S: Final = 5
+
+
+async def frames(context: Context, user: int, changed: Changed, since_at: int | None) -> AsyncIterator[list[Any]]:
+    """Portions of a sync: CHAT frames, each followed by its newest messages, oldest first."""
+    since = since_at - MARGIN_S if changed.resumed and since_at is not None else 0
+    for start in range(0, len(changed.chats), CHATS_AT_ONCE):
+        portion = changed.chats[start : start + CHATS_AT_ONCE]
+        talked = [(chat, state) for chat, state in portion if isinstance(state, ChatState) and state.head >= state.first]
+        newest = await messages.newest(
+            context.pool, user, [chat for chat, _ in talked], [state.first for _, state in talked], since, NEWEST
+        )  # fmt: skip
+        yield [
+            frame
+            for chat, state in portion
+            for frame in (ChatFrame(chat, state), *map(message_frame, newest.get(chat, ())))
+        ]

@@ -1,0 +1,269 @@
+"""Group commit: whatever arrived while the last batch committed is the next batch (docs/architecture.md#group-commit).
+
+The hot path puts a :class:`Pending` into a list and returns. One loop takes the list, stores it with one call of
+`commit_messages` and hands the batch to `on_committed`, which acknowledges and publishes. A message is settled exactly once.
+
+Failures, in the order they are tried:
+- the connection breaks or times out: nobody knows whether the batch is stored; it is sent again with the same keys until
+  `wait_s` is over, and the database tells which rows it had already;
+- the database refuses the batch for one row's sake: it is halved until that row stands alone, and only that row fails.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import asyncpg
+import orjson
+import structlog
+from prometheus_client import Counter, Histogram
+
+from mim.clock import Clock
+from mim.errors import Code
+from mim.model import Kind, Stored
+from mim.store.db import UNAVAILABLE, Connector
+from mim.tasks import TaskSet
+
+log = structlog.get_logger("mim.committer")
+
+BATCH_SIZE = Histogram(
+    "mim_commit_batch_messages", "Messages of one commit.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
+)
+COMMIT_SECONDS = Histogram(
+    "mim_commit_seconds",
+    "Time of one commit, from sending the batch to its answer.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10),
+)
+MESSAGES = Counter("mim_messages_total", "Messages by outcome of their commit.", ["outcome"])
+RETRIES = Counter("mim_commit_retries_total", "Batches sent again because their outcome was unknown.")
+
+STORED: Final = 0
+DUPLICATE: Final = 1
+NOT_MEMBER: Final = 2
+
+RETRY_PAUSE_S: Final = 0.2
+STATEMENT: Final = "select * from commit_messages($1, $2, $3, $4, $5, $6)"
+
+# Settings of the committer's own connection. The function's plans are made when the tables may still be empty, where
+# a sequential scan looks cheap; by key is right at every size.
+PLANNER: Final = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+
+
+class Sender(Protocol):
+    """Who sent a message and must hear what became of it."""
+
+    def acknowledge(self, cid: int, seq: int, at: int) -> None:
+        """The message is durable."""
+
+    def refuse(self, cid: int, code: Code, detail: str, retry_after_ms: int | None = None) -> None:
+        """The message was not stored, or it is not known in time whether it was (`unavailable`)."""
+
+
+class Pending:
+    """A message on its way, and after the commit what became of it."""
+
+    __slots__ = (
+        "at", "body", "chat", "cid", "connection", "device", "high", "kind", "low",
+        "outcome", "queued", "revived", "sender", "seq", "stored", "user",
+    )  # fmt: skip
+
+    def __init__(
+        self, sender: Sender, user: int, device: int, connection: int, chat: int, cid: int, body: Stored
+    ) -> None:
+        self.sender = sender
+        self.user = user
+        self.device = device
+        self.connection = connection  # 0 for HTTP
+        self.chat = chat
+        self.cid = cid
+        self.body = body
+        self.queued = 0.0  # monotonic second
+        # settled by the commit:
+        self.outcome = NOT_MEMBER
+        self.seq = 0
+        self.at = 0
+        self.kind = 0
+        self.low: int | None = None
+        self.high: int | None = None
+        self.stored: Stored | None = body  # what is delivered; None: stored before and deleted since
+        self.revived: list[int] | None = None  # users to whom a direct chat comes back
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the chat has two peers instead of a topic."""
+        return self.kind == Kind.DIRECT
+
+
+class Committer:
+    """Stores messages in batches on a connection of its own."""
+
+    def __init__(
+        self,
+        connect: Connector,
+        on_committed: Callable[[Sequence[Pending]], None],
+        clock: Clock,
+        *,
+        batch: int,
+        queue: int,
+        wait_s: float,
+    ) -> None:
+        self._connect = connect
+        self._on_committed = on_committed
+        self._clock = clock
+        self._batch = batch
+        self._queue = queue
+        self._wait_s = wait_s
+        self._statement_s = wait_s / 2  # a stalled database leaves time for one more try
+        self._pending: list[Pending] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._statement: Any = None
+        self._tasks = TaskSet()
+
+    def __len__(self) -> int:
+        """Messages that wait for a commit."""
+        return len(self._pending)
+
+    def start(self) -> None:
+        """Begin to commit."""
+        self._tasks.spawn(self._run(), name="committer")
+
+    async def close(self, timeout_s: float) -> None:
+        """Commit what waits, for at most `timeout_s`; refuse the rest as unavailable."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            log.warning("pending commits given up", messages=len(self._pending))
+        await self._tasks.close()
+        self._give_up(self._pending)
+        await self._disconnect()
+
+    def submit(self, pending: Pending) -> None:
+        """Queue a message. Must not block; refuses at once when too many wait."""
+        if len(self._pending) >= self._queue:
+            refuse_unavailable(pending, "too many messages wait for storage; send again later with the same cid")
+            return
+        pending.queued = self._clock.monotonic()
+        self._pending.append(pending)
+        self._wake.set()
+        self._idle.clear()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            batch, self._pending = self._pending[: self._batch], self._pending[self._batch :]
+            if not self._pending:
+                self._wake.clear()
+            try:
+                await self._settle(batch)
+            except asyncio.CancelledError:
+                self._give_up(batch)
+                raise
+            except Exception:
+                log.exception("a batch could not be settled", messages=len(batch))
+                for pending in batch:
+                    pending.sender.refuse(pending.cid, Code.INTERNAL, "the server made a mistake; it is logged")
+            if not self._pending:
+                self._idle.set()
+
+    async def _settle(self, batch: list[Pending]) -> None:
+        """Store a batch, duplicates within it as one, and report every message of it."""
+        unique: dict[tuple[int, int, int], Pending] = {}
+        again: list[Pending] = []
+        for pending in batch:
+            key = (pending.chat, pending.device, pending.cid)
+            if unique.setdefault(key, pending) is not pending:
+                again.append(pending)
+        settled = await self._store(list(unique.values()))
+        if settled:
+            self._on_committed(settled)
+        if again:  # rare: the same cid twice in one batch; the second asks what the first became
+            await self._settle(again)
+
+    async def _store(self, batch: list[Pending]) -> list[Pending]:
+        """Return the messages whose outcome is known now; the others were refused."""
+        while True:
+            try:
+                await self._execute(batch)
+            except (ValueError, TypeError) as exc:  # a value that cannot be sent; before asyncpg's wider classes
+                return await self._halve(batch, exc)
+            except UNAVAILABLE as exc:
+                await self._disconnect()
+                self._pending = self._drop_expired(self._pending)
+                batch = self._drop_expired(batch)
+                if not batch:
+                    return []
+                RETRIES.inc()
+                log.warning("commit outcome unknown, trying again", error=type(exc).__name__, messages=len(batch))
+                await asyncio.sleep(RETRY_PAUSE_S)
+            except asyncpg.PostgresError as exc:
+                return await self._halve(batch, exc)
+            else:
+                return batch
+
+    async def _halve(self, batch: list[Pending], exc: Exception) -> list[Pending]:
+        """One row spoils the batch: find it, so that only it fails."""
+        if len(batch) == 1:
+            log.error("message refused by the database", error=type(exc).__name__)
+            MESSAGES.labels("refused").inc()
+            batch[0].sender.refuse(batch[0].cid, Code.BAD_FRAME, "the database cannot store this message")
+            return []
+        middle = len(batch) // 2
+        return await self._store(batch[:middle]) + await self._store(batch[middle:])
+
+    async def _execute(self, batch: list[Pending]) -> None:
+        started = self._clock.monotonic()
+        if self._statement is None:
+            self._connection = await self._connect(PLANNER)
+            self._statement = await self._connection.prepare(STATEMENT)
+        rows = await self._statement.fetch(
+            [p.chat for p in batch],
+            [p.user for p in batch],
+            [p.device for p in batch],
+            [p.cid for p in batch],
+            [p.body.text for p in batch],
+            [None if p.body.extra is None else orjson.dumps(p.body.extra).decode() for p in batch],
+            timeout=self._statement_s,
+        )
+        for ordinal, outcome, seq, at, kind, low, high, text, extra, revived in rows:
+            pending = batch[ordinal - 1]
+            pending.outcome = outcome
+            pending.seq = seq
+            pending.at = at
+            pending.kind = kind
+            pending.low = low
+            pending.high = high
+            pending.revived = revived
+            if outcome == DUPLICATE:
+                pending.stored = None if text is None else Stored(text, extra)
+        BATCH_SIZE.observe(len(batch))
+        COMMIT_SECONDS.observe(self._clock.monotonic() - started)
+
+    def _drop_expired(self, batch: list[Pending]) -> list[Pending]:
+        """Refuse those that waited too long and return the others."""
+        oldest = self._clock.monotonic() - self._wait_s
+        late = [p for p in batch if p.queued <= oldest]
+        self._give_up(late)
+        return [p for p in batch if p.queued > oldest] if late else batch
+
+    def _give_up(self, batch: Sequence[Pending]) -> None:
+        for pending in batch:
+            refuse_unavailable(pending, "storage is away; send again with the same cid, it is never stored twice")
+
+    async def _disconnect(self) -> None:
+        connection, self._connection, self._statement = self._connection, None, None
+        if connection is not None:
+            connection.terminate()
+
+
+def refuse_unavailable(pending: Pending, detail: str) -> None:
+    """Answer NACK `unavailable`; the client sends again with the same cid."""
+    MESSAGES.labels("unavailable").inc()
+    pending.sender.refuse(pending.cid, Code.UNAVAILABLE, detail, retry_after_ms=1000)

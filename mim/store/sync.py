@@ -1,0 +1,82 @@
+"""What a device missed (docs/architecture.md#sync).
+
+A cursor is a horizon in the database's history: the oldest transaction that was still running when the last sync was
+read. Every chat and member row carries the id of the last transaction that touched it; a transaction that was not yet
+visible then has an id at or above the horizon, so nothing can fall between two syncs, however long a commit took. The cursor
+also names the database, so that one of another database, or of one restored elsewhere, is recognised.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from mim.model import ChatState, LeftState
+from mim.store.chats import STATE, state_of
+from mim.store.db import Connection, Pool
+
+
+HORIZON = """
+    select extract(epoch from clock_timestamp())::bigint as at,
+           pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xid
+"""
+
+
+class Horizon(Struct, frozen=True, order=True):
+    """A point in the history of database `system`: transactions below `xid` are visible; `at` is the second it was read."""
+
+    at: int
+    xid: int
+    system: int
+
+    def cursor(self) -> str:
+        """The opaque, URL-safe text that clients keep: at most 128 bytes."""
+        return f"{self.system:x}.{self.xid:x}.{self.at:x}"
+
+
+def parse_cursor(cursor: str) -> Horizon | None:
+    """The horizon that a cursor names; None for anything that is not a cursor of ours."""
+    try:
+        system, xid, at = (int(part, 16) for part in cursor.split("."))
+    except ValueError:
+        return None
+    if not (0 <= xid < 2**63 and 0 <= at < 2**53 and 0 <= system < 2**64):
+        return None
+    return Horizon(at, xid, system)
+
+
+async def horizon(db: Pool | Connection) -> Horizon:
+    """The horizon as of now."""
+    row: Any = await db.fetchrow(
+        f"select h.at, h.xid, (select system_identifier from pg_control_system()) as system from ({HORIZON}) h"
+    )
+    return Horizon(row["at"], row["xid"], row["system"] % 2**64)
+
+
+class Changed(Struct, frozen=True):
+    """The chats that a sync tells of, newest activity first, and the horizon it was read at."""
+
+    horizon: Horizon
+    resumed: bool
+    chats: list[tuple[int, ChatState | LeftState]]
+
+
+async def changed(db: Pool | Connection, user: int, since: Horizon | None, system: int) -> Changed:
+    """Every chat whose state or messages changed for the user since a horizon; all present ones without.
+
+    A horizon that database `system` cannot vouch for counts as none, and the answer says so. One statement, so
+    the rows and the new horizon are of one snapshot.
+    """
+    xid = since.xid if since is not None and since.system == system else None
+    rows = await db.fetch(
+        f"""select h.at as horizon_at, h.xid as horizon_xid, s.* from ({HORIZON}) h left join (
+                {STATE.replace("select", "select c.active,", 1)}
+                where m.user_id = $1 and case when $2::text is null then m.left_at is null else
+                    m.touched >= $2::text::xid8 or (m.left_at is null and c.touched >= $2::text::xid8) end
+            ) s on true order by s.active desc, s.chat_id desc""",
+        user, None if xid is None else str(xid),
+    )  # fmt: skip
+    if xid is not None and xid > rows[0]["horizon_xid"]:  # from a later history of this database than the one it has now
+        return await changed(db, user, None, system)
+    now = Horizon(rows[0]["horizon_at"], rows[0]["horizon_xid"], system)
+    chats = [(row["chat_id"], state_of(row)) for row in rows if row["chat_id"] is not None]
+    return Changed(now, xid is not None, chats)
