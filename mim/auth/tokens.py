@@ -1,0 +1,106 @@
+"""Access tokens that this server signs, and what every token proves.
+
+A token is a JWT signed HS256 with a key that only the nodes hold; its header says `kid: "mim"`, which no app
+may use for keys of its own. The algorithm is fixed by where the key comes from, never by the token.
+"""
+
+from typing import Any, NoReturn
+
+import jwt
+import msgspec
+from msgspec import Struct
+
+from mim.errors import Code, PeerError
+
+TOKEN_LIMIT = 8 * 1024
+OWN_KID = "mim"
+_HS256 = "HS256"
+
+# What decoding a payload raises: broken UTF-8, broken JSON, wrong fields, deep nesting.
+MALFORMED = (ValueError, msgspec.MsgspecError, RecursionError)
+
+_jws = jwt.PyJWS(options={"verify_signature": True, "enforce_minimum_key_length": True})
+
+
+class Principal(Struct, frozen=True):
+    """Who a token proves: ids, the end of the proof in seconds since 1970, and the user's shown name."""
+
+    user: int
+    device: int
+    exp: int
+    name: str
+
+
+class Revoked(PeerError):  # noqa: N818 - it says what happened
+    """The token is sound but its device was revoked: code `unauthorized`, and signed out for good."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.UNAUTHORIZED, "this device was signed out; sign in again as a new device")
+
+
+class OwnClaims(Struct, frozen=True):
+    """Payload of an own token: user, device, end, issue time."""
+
+    u: int
+    d: int
+    exp: int
+    iat: int
+
+
+def refuse(detail: str) -> NoReturn:
+    """Raise `unauthorized`. `detail` never holds a part of the token."""
+    raise PeerError(Code.UNAUTHORIZED, detail) from None
+
+
+def read_header(token: str) -> dict[str, Any]:
+    """The header of a JWT, not verified; raises `unauthorized` for what is no JWT."""
+    if len(token) > TOKEN_LIMIT:
+        refuse(f"token: longer than {TOKEN_LIMIT} characters")
+    try:
+        return _jws.get_unverified_header(token)
+    except (jwt.PyJWTError, ValueError, TypeError):
+        refuse("token: not a JWT (header, payload and signature in base64url with dots between)")
+
+
+def read_payload(token: str, key: Any, algorithm: str) -> bytes:
+    """The payload of a JWT whose signature by `key` is sound; `algorithm` is the only one that is taken."""
+    try:
+        payload: bytes = _jws.decode(token, key, algorithms=[algorithm])
+    except jwt.InvalidAlgorithmError:
+        refuse(f"token: its key signs {algorithm}, the header names another algorithm")
+    except jwt.InvalidSignatureError:
+        refuse("token: the signature does not match; is it signed with the key this server knows?")
+    except jwt.InvalidKeyError:
+        refuse("token: the key it is signed with is too short or unsound")
+    except (jwt.PyJWTError, ValueError, TypeError):
+        refuse("token: not a JWT (header, payload and signature in base64url with dots between)")
+    return payload
+
+
+def issue(key: bytes, user: int, device: int, now: int, ttl_s: int) -> str:
+    """Make an access token for a device that is good for `ttl_s` seconds from `now`."""
+    claims = OwnClaims(user, device, exp=now + ttl_s, iat=now)
+    return _jws.encode(msgspec.json.encode(claims), key, algorithm=_HS256, headers={"kid": OWN_KID})
+
+
+# Reading a header costs as much as checking a signature, so own tokens are told by how they begin.
+_OWN_PREFIX = issue(b"\0" * 32, 0, 0, 0, 0).partition(".")[0] + "."
+
+
+def is_own(token: str) -> bool:
+    """Whether the token claims to be one of this server's; raises `unauthorized` for what is no JWT."""
+    return token.startswith(_OWN_PREFIX) or read_header(token).get("kid") == OWN_KID
+
+
+def read_own(token: str, key: bytes, now: int) -> OwnClaims:
+    """The claims of an own token; raises `unauthorized`."""
+    if len(token) > TOKEN_LIMIT:
+        refuse(f"token: longer than {TOKEN_LIMIT} characters")
+    payload = read_payload(token, key, _HS256)
+    try:
+        claims = msgspec.json.decode(payload, type=OwnClaims)
+    except MALFORMED:
+        refuse("token: not one of this server's")
+    if claims.exp <= now:
+        refuse("token: expired; ask for a new one with the refresh token")
+    return claims
