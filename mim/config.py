@@ -1,7 +1,8 @@
 """The settings of a server: one typed class with defaults and units, read from options, MIM_* variables and TOML.
 
 Precedence, highest first: command-line options, environment (`MIM_PORT=8080`), the TOML file named by
-`MIM_CONFIG` (else `mim.toml` in the working folder, when there is one), the defaults below. `docs/settings.md` is generated from this class.
+`MIM_CONFIG` (else `mim.toml` in the working folder, when there is one), the defaults below. `docs/settings.md` is
+generated from this class.
 """
 
 import os
@@ -26,8 +27,12 @@ class Settings(BaseSettings):
 
     # Where to listen
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of IPv4, :: for IPv6.")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="TCP port for HTTP and WebSocket; 0 picks a free one.")
-    forwarded_allow_ips: str = Field("127.0.0.1", description="Comma-separated proxies whose X-Forwarded-For is believed.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8080, description="TCP port for HTTP and WebSocket; 0 picks a free one."
+    )
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1", description="Comma-separated proxies whose X-Forwarded-For is believed."
+    )
     tls_certificate: Path | None = Field(None, description="PEM certificate chain; with tls_key the port speaks TLS.")
     tls_key: Path | None = Field(None, description="PEM private key of tls_certificate.")
 
@@ -39,17 +44,23 @@ class Settings(BaseSettings):
 
     # Who may come in
     dev: bool = Field(False, description="Development: one-time codes are shown to the client; readable logs.")
-    jwt_secret: SecretStr | None = Field(None, description="HS256 secret of an app that signs its own tokens, 32 bytes or more.")
+    jwt_secret: SecretStr | None = Field(
+        None, description="HS256 secret of an app that signs its own tokens, 32 bytes or more."
+    )
     jwks_url: str | None = Field(None, description="https://... JWKS of an app that signs its own tokens.")
     jwt_audience: str | None = Field(None, description="Required `aud` of an app's tokens, when set.")
     jwt_issuer: str | None = Field(None, description="Required `iss` of an app's tokens, when set.")
     access_ttl_s: PositiveInt = Field(24 * 3600, description="Life of an access token, seconds.")
     refresh_ttl_s: PositiveInt = Field(180 * 86400, description="Life of an unused refresh token, seconds.")
     code_ttl_s: PositiveInt = Field(300, description="Life of a one-time code, seconds.")
-    default_region: str = Field("KR", min_length=2, max_length=2, description="Country of phone numbers written without +.")
+    default_region: str = Field(
+        "KR", min_length=2, max_length=2, description="Country of phone numbers written without +."
+    )
     min_app_version: str | None = Field(None, description='Oldest admitted app: "1.4.0" or "ios=1.4.0,android=1.3.2".')
     store_link: str = Field("", description="Told to clients that are too old.")
-    sms_provider: Literal["log"] = Field("log", description="Who sends one-time codes; `log` prints them (development).")
+    sms_provider: Literal["log"] = Field(
+        "log", description="Who sends one-time codes; `log` prints them (development)."
+    )
     max_devices: PositiveInt = Field(20, description="Devices of one user that may be signed in.")
 
     # Bounds of a conversation
@@ -71,30 +82,38 @@ class Settings(BaseSettings):
     # Connections
     hello_timeout_s: PositiveFloat = Field(10.0, description="Time to authenticate, seconds.")
     keepalive_min_s: PositiveInt = Field(10, description="Shortest promise of PING, seconds.")
-    keepalive_max_s: PositiveInt = Field(600, description="Longest promise of PING, and the one before the first, seconds.")
+    keepalive_max_s: PositiveInt = Field(
+        600, description="Longest promise of PING, and the one before the first, seconds."
+    )
     slow_bytes: PositiveInt = Field(1 << 20, description="Unsent bytes at which a connection counts as slow.")
     max_connections: PositiveInt = Field(18_000, description="Sockets of one process; beyond: 503.")
     max_connections_per_address: PositiveInt = Field(10_000, description="Sockets of one address; beyond: 429.")
     drain_s: PositiveFloat = Field(10.0, description="Longest time that a shutdown waits for pending work, seconds.")
-    reconnect_spread_s: PositiveFloat = Field(10.0, description="Span over which clients are asked to come back, seconds.")
+    reconnect_spread_s: PositiveFloat = Field(
+        10.0, description="Span over which clients are asked to come back, seconds."
+    )
 
     # Storage
     commit_batch: PositiveInt = Field(500, description="Messages of one commit at most.")
     commit_queue: PositiveInt = Field(20_000, description="Messages that may wait for a commit; beyond: `unavailable`.")
-    commit_wait_s: PositiveFloat = Field(10.0, description="How long a SEND waits for storage before `unavailable`, seconds.")
+    commit_wait_s: PositiveFloat = Field(
+        10.0, description="How long a SEND waits for storage before `unavailable`, seconds."
+    )
 
     # Telling
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line that is logged.")
-    log_format: Literal["auto", "json", "text"] = Field("auto", description="`auto`: text on a terminal or with dev, else JSON.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe line that is logged."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`auto`: text on a terminal or with dev, else JSON."
+    )
     metrics_token: SecretStr | None = Field(None, description="Bearer token that /metrics asks for, when set.")
 
     @field_validator("jwt_secret")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
-            raise ValueError(
-                f"must be {MIN_SECRET_BYTES} bytes or longer; make one with `openssl rand -hex 32`"
-            )
+            raise ValueError(f"must be {MIN_SECRET_BYTES} bytes or longer; make one with `openssl rand -hex 32`")
         return value
 
     @field_validator("database_url")
@@ -140,6 +159,4 @@ def secret(value: SecretStr | None) -> str | None:
 
 def masked(settings: Settings) -> dict[str, Any]:
     """Every setting by name, with secrets replaced by stars: what `mim config` prints."""
-    return {
-        name: ("********" if isinstance(value, SecretStr) else value) for name, value in settings
-    }
+    return {name: ("********" if isinstance(value, SecretStr) else value) for name, value in settings}

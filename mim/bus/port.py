@@ -1,6 +1,7 @@
 """The bus port: what a node needs of whatever connects it with itself and with other nodes.
 
-Topics are `u:{user}` (all sockets of a user), `d:{device}` (the socket of a device) and `c:{chat}` (members of a group).
+Topics are `u:{user}` (all sockets of a user), `d:{device}` (the socket of a device) and `c:{chat}` (members of a
+group).
 A node subscribes a topic while one of its sockets wants it; the subscription is the presence.
 """
 
@@ -13,7 +14,8 @@ from msgspec import Struct
 class Envelope(Struct, array_like=True, omit_defaults=True, gc=False):
     """What travels on a topic: a frame encoded once, and what a hub needs to know to hand it on.
 
-    `frame` is msgpack (empty: control only). `origin` is the connection that must not get it back, `not_user` the user whose
+    `frame` is msgpack (empty: control only). `origin` is the connection that must not get it back, `not_user` the
+    user whose
     sockets must not (0: none). `counted` marks MSG and CHANGE, which RECV counts. A change about a message
     before a receiver's first seq goes out as `hidden_frame` instead: `about` is that message's seq.
     """

@@ -7,6 +7,7 @@ come from that declaration.
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, get_type_hints
 
+import asyncpg
 import structlog
 from msgspec import Struct
 from prometheus_client import Counter
@@ -88,6 +89,8 @@ def peer_error(exc: Exception) -> PeerError:
     """What a peer is told of a failure that is not its own mistake."""
     if isinstance(exc, PeerError):
         return exc
+    if isinstance(exc, asyncpg.CharacterNotInRepertoireError):
+        return PeerError(Code.BAD_FRAME, "text must not contain the character NUL")
     if isinstance(exc, UNAVAILABLE) and not isinstance(exc, ValueError):
         log.warning("storage is away", error=type(exc).__name__)
         return PeerError(Code.UNAVAILABLE, "storage is away; try again in a moment", 1000)

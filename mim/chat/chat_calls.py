@@ -62,8 +62,8 @@ class UpdateParams(Struct, frozen=True):
     """Parameters of `chat.update`; null takes the title or notice away."""
 
     chat: Id
-    title: str | None | UnsetType = UNSET
-    notice: str | None | UnsetType = UNSET
+    title: str | UnsetType | None = UNSET
+    notice: str | UnsetType | None = UNSET
 
 
 class SettingsParams(Struct, frozen=True):

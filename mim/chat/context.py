@@ -1,10 +1,15 @@
-"""What every use case may reach: storage, the bus, the clock, the settings. Built once per node by the composition root."""
+"""What every use case may reach: storage, the bus, the clock, the settings. Built once per node by the composition
+root.
+"""
 
 from dataclasses import dataclass
 
 from mim.auth.identity import Identity
 from mim.bus.port import Bus
 from mim.chat.publisher import Publisher
+from mim.chat.reading import Reading
+from mim.chat.sending import Sending
+from mim.chat.typing_signals import TypingSignals
 from mim.clock import Clock
 from mim.config import Settings
 from mim.store.committer import Committer
@@ -22,6 +27,9 @@ class Context:
     bus: Bus
     publisher: Publisher
     committer: Committer
+    sending: Sending
+    reading: Reading
+    typing: TypingSignals
     identity: Identity
     finds: RateLimiter
 

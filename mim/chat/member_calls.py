@@ -1,6 +1,7 @@
 """`chat.*` methods that alter who is in a group (proto/calls.md#membership).
 
-Each locks the chat, judges, writes the rows and one change, and tells everyone after the commit: those who are out first
+Each locks the chat, judges, writes the rows and one change, and tells everyone after the commit: those who are out
+first
 lose the topic, those who come in first get it.
 """
 

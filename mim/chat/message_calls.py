@@ -176,11 +176,5 @@ async def search_messages(context: Context, caller: Caller, params: SearchParams
         raise PeerError(Code.BAD_FRAME, f"query: {QUERY_MIN} to {QUERY_MAX} characters")
     if params.chat is not None:
         await chats.state(context.pool, params.chat, caller.user)
-    rows = await search.search(
-        context.pool, caller.user, query, params.chat, params.before, min(params.limit, 100)
-    )
-    return [
-        Found(r["chat_id"], r["seq"], r["sender"], r["at"], body_of(r["text"], r["extra"])) for r in rows
-    ]
-
-
+    rows = await search.search(context.pool, caller.user, query, params.chat, params.before, min(params.limit, 100))
+    return [Found(r["chat_id"], r["seq"], r["sender"], r["at"], body_of(r["text"], r["extra"])) for r in rows]

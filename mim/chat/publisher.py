@@ -48,11 +48,11 @@ class Publisher:
             return
         for user in (chat.low or 0, chat.high or 0):
             before = row.about is not None and firsts is not None and row.about < firsts.get(user, 1)
-            self._bus.publish(user_topic(user), Envelope(hidden, counted=True) if before else Envelope(full, counted=True))
+            self._bus.publish(
+                user_topic(user), Envelope(hidden, counted=True) if before else Envelope(full, counted=True)
+            )
 
-    def states(
-        self, chat: int, states: Iterable[tuple[int, ChatState | LeftState]], *, joined: bool = False
-    ) -> None:
+    def states(self, chat: int, states: Iterable[tuple[int, ChatState | LeftState]], *, joined: bool = False) -> None:
         """The chat as each of these users sees it now. `joined`: their sockets begin to listen to it."""
         for user, state in states:
             control: Join | Leave | None = None
@@ -76,9 +76,7 @@ class Publisher:
 
     def note(self, caller: Caller, kind: str, data: dict[str, Any]) -> None:
         """Something about a user outside any chat, to the user's other sockets."""
-        self._bus.publish(
-            user_topic(caller.user), Envelope(encode(Note(kind, data)), origin=caller.connection)
-        )
+        self._bus.publish(user_topic(caller.user), Envelope(encode(Note(kind, data)), origin=caller.connection))
 
     def close_device(self, device: int, reason: CloseReason, keep: int = 0) -> None:
         """Close the sockets of a device, wherever they are, except connection `keep`."""

@@ -33,9 +33,7 @@ class Sending:
         self._tasks = TaskSet()
         self.full_blocks: set[int] = set()
 
-    def submit(
-        self, committer: Committer, sender: Sender, caller: Caller, chat: int, cid: int, body: Body
-    ) -> None:
+    def submit(self, committer: Committer, sender: Sender, caller: Caller, chat: int, cid: int, body: Body) -> None:
         """Check a message and queue it. Must not block; the sender hears of it exactly once."""
         try:
             stored = check_body(body, self._text_limit)

@@ -23,7 +23,9 @@ async def frames(context: Context, user: int, changed: Changed, since_at: int | 
     since = since_at - MARGIN_S if changed.resumed and since_at is not None else 0
     for start in range(0, len(changed.chats), CHATS_AT_ONCE):
         portion = changed.chats[start : start + CHATS_AT_ONCE]
-        talked = [(chat, state) for chat, state in portion if isinstance(state, ChatState) and state.head >= state.first]
+        talked = [
+            (chat, state) for chat, state in portion if isinstance(state, ChatState) and state.head >= state.first
+        ]
         newest = await messages.newest(
             context.pool, user, [chat for chat, _ in talked], [state.first for _, state in talked], since, NEWEST
         )  # fmt: skip

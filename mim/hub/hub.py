@@ -47,9 +47,7 @@ class Hub:
 
     def detach(self, listener: Listener) -> None:
         """Forget a connection that is gone."""
-        self._bus.unsubscribe(
-            [topic for topic in self._topics_of.pop(listener, ()) if self._remove(listener, topic)]
-        )
+        self._bus.unsubscribe([topic for topic in self._topics_of.pop(listener, ()) if self._remove(listener, topic)])
 
     def deliver(self, topic: str, envelope: Envelope) -> None:
         """Hand an envelope to the topic's connections. Never blocks."""

@@ -32,7 +32,9 @@ class TimingWheel:
         self._tasks = TaskSet()
 
     def add(self, item: Timed, deadline: float) -> None:
-        """Ask `item` at the monotonic second `deadline`, at most one slot late. An item is forgotten when `due` says None."""
+        """Ask `item` at the monotonic second `deadline`, at most one slot late. An item is forgotten when `due`
+        says None.
+        """
         item.wheel_slot = max(int(deadline / self._slot_s) + 1, self._done + 1)
         self._slots[item.wheel_slot].add(item)
 

@@ -30,15 +30,23 @@ class ChangeRow(Struct, frozen=True):
 
 
 async def log_change(
-    conn: Connection, chat: LockedChat, kind: str, user: int, data: dict[str, Any], now: int, about: int | None = None
+    conn: Connection,
+    chat: LockedChat,
+    kind: str,
+    user: int,
+    data: dict[str, Any],
+    now: int,
+    about: int | None = None,
 ) -> ChangeRow:
     """Write the next change of a chat that this transaction has locked."""
     rev, head = await conn.fetchrow(  # type: ignore[misc]
-        "update chat set rev = rev + 1, touched = pg_current_xact_id() where id = $1 returning rev, head", chat.id
+        "update chat set rev = rev + 1, touched = pg_current_xact_id() where id = $1 returning rev, head",
+        chat.id,
     )
     row = ChangeRow(chat.id, rev, kind, user, now, head, about, data)
     await conn.execute(
-        "insert into change (chat_id, rev, kind, user_id, at, after, about, data) values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        """insert into change (chat_id, rev, kind, user_id, at, after, about, data)
+           values ($1, $2, $3, $4, $5, $6, $7, $8)""",
         chat.id, rev, kind, user, now, head, about, data,
     )  # fmt: skip
     return row
@@ -67,6 +75,4 @@ async def page(db: Pool | Connection, chat: int, user: int, after: int, limit: i
 
 async def forget_text(conn: Connection, chat: int, seq: int) -> None:
     """Take the text of a message out of its earlier edits; the revs stay."""
-    await conn.execute(
-        "update change set data = '{}' where chat_id = $1 and about = $2 and kind = 'edit'", chat, seq
-    )
+    await conn.execute("update change set data = '{}' where chat_id = $1 and about = $2 and kind = 'edit'", chat, seq)

@@ -130,14 +130,16 @@ async def watermarks(db: Pool | Connection, chat: int) -> list[tuple[int, int]]:
     return [(row["user_id"], row["read_seq"]) for row in rows]
 
 
-async def groups_of(db: Pool | Connection, user: int) -> dict[int, int]:
-    """Group chats in which the user is present: chat to the first seq the user may see."""
+async def groups_of(db: Pool | Connection, user: int, device: int) -> dict[int, int] | None:
+    """Group chats in which the user is present: chat to the first seq the user may see. None for a revoked device."""
     rows = await db.fetch(
-        """select m.chat_id, m.first_seq from member m join chat c on c.id = m.chat_id
-           where m.user_id = $1 and m.left_at is null and c.kind <> 1""",
-        user,
-    )
-    return dict(rows)
+        """select m.chat_id, m.first_seq from device d left join (
+               member m join chat c on c.id = m.chat_id and c.kind <> 1
+           ) on m.user_id = d.user_id and m.left_at is null
+           where d.id = $2 and d.user_id = $1 and d.revoked is null""",
+        user, device,
+    )  # fmt: skip
+    return {row["chat_id"]: row["first_seq"] for row in rows if row["chat_id"] is not None} if rows else None
 
 
 async def typing_scope(db: Pool | Connection, chat: int, user: int) -> tuple[int | None, int | None] | None:
@@ -166,9 +168,7 @@ async def lock(conn: Connection, chat: int) -> LockedChat:
     )
     if row is None:
         raise not_member()
-    return LockedChat(
-        row["id"], Kind(row["kind"]), row["head"], row["rev"], row["members"], row["low"], row["high"]
-    )
+    return LockedChat(row["id"], Kind(row["kind"]), row["head"], row["rev"], row["members"], row["low"], row["high"])
 
 
 async def member(conn: Connection, chat: int, user: int) -> Member:
@@ -193,7 +193,8 @@ async def present(conn: Connection, chat: int, users: Iterable[int]) -> dict[int
 
 async def firsts(conn: Connection, chat: int) -> dict[int, int]:
     """The first seq that each user with a place in the chat may see."""
-    return dict(await conn.fetch("select user_id, first_seq from member where chat_id = $1", chat))
+    rows = await conn.fetch("select user_id, first_seq from member where chat_id = $1", chat)
+    return {row["user_id"]: row["first_seq"] for row in rows}
 
 
 async def create_group(conn: Connection, creator: int, users: Sequence[int], title: str | None, now: int) -> int:
@@ -205,7 +206,8 @@ async def create_group(conn: Connection, creator: int, users: Sequence[int], tit
     )  # fmt: skip
     await conn.execute(
         """insert into member (chat_id, user_id, role, first_seq, read_seq, joined, join_rev, touched)
-           select $1, u, case when u = $2 then 3 else 1 end, 1, 0, $4, 0, pg_current_xact_id() from unnest($3::bigint[]) u""",
+           select $1, u, case when u = $2 then 3 else 1 end, 1, 0, $4, 0, pg_current_xact_id() from
+           unnest($3::bigint[]) u""",
         chat, creator, list(users), now,
     )  # fmt: skip
     return chat
@@ -253,7 +255,8 @@ async def add_members(conn: Connection, chat: LockedChat, users: Sequence[int], 
            select $1, u, $3 + 1, $3, $5, $4, pg_current_xact_id() from unnest($2::bigint[]) u
            on conflict (chat_id, user_id) do update set
                role = 1, first_seq = excluded.first_seq, read_seq = excluded.read_seq, joined = excluded.joined,
-               join_rev = excluded.join_rev, left_at = null, muted = false, pinned = false, touched = excluded.touched""",
+               join_rev = excluded.join_rev, left_at = null, muted = false, pinned = false, touched =
+               excluded.touched""",
         chat.id, list(users), chat.head, rev, now,
     )  # fmt: skip
     await recount(conn, chat.id)

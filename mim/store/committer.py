@@ -1,10 +1,12 @@
 """Group commit: whatever arrived while the last batch committed is the next batch (docs/architecture.md#group-commit).
 
 The hot path puts a :class:`Pending` into a list and returns. One loop takes the list, stores it with one call of
-`commit_messages` and hands the batch to `on_committed`, which acknowledges and publishes. A message is settled exactly once.
+`commit_messages` and hands the batch to `on_committed`, which acknowledges and publishes. A message is settled
+exactly once.
 
 Failures, in the order they are tried:
-- the connection breaks or times out: nobody knows whether the batch is stored; it is sent again with the same keys until
+- the connection breaks or times out: nobody knows whether the batch is stored; it is sent again with the same keys
+until
   `wait_s` is over, and the database tells which rows it had already;
 - the database refuses the batch for one row's sake: it is halved until that row stands alone, and only that row fails.
 """
@@ -21,7 +23,7 @@ from prometheus_client import Counter, Histogram
 from mim.clock import Clock
 from mim.errors import Code
 from mim.model import Kind, Stored
-from mim.store.db import UNAVAILABLE, Connector
+from mim.store.db import UNAVAILABLE, Connection, Connector
 from mim.tasks import TaskSet
 
 log = structlog.get_logger("mim.committer")
@@ -123,7 +125,7 @@ class Committer:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._connection: asyncpg.Connection[Any] | None = None
+        self._connection: Connection | None = None
         self._statement: Any = None
         self._tasks = TaskSet()
 
@@ -192,7 +194,10 @@ class Committer:
         while True:
             try:
                 await self._execute(batch)
-            except (ValueError, TypeError) as exc:  # a value that cannot be sent; before asyncpg's wider classes
+            except (
+                ValueError,
+                TypeError,
+            ) as exc:  # a value that cannot be sent; before asyncpg's wider classes
                 return await self._halve(batch, exc)
             except UNAVAILABLE as exc:
                 await self._disconnect()
@@ -221,8 +226,8 @@ class Committer:
     async def _execute(self, batch: list[Pending]) -> None:
         started = self._clock.monotonic()
         if self._statement is None:
-            self._connection = await self._connect(PLANNER)
-            self._statement = await self._connection.prepare(STATEMENT)
+            connection = self._connection = await self._connect(PLANNER)
+            self._statement = await connection.prepare(STATEMENT)
         rows = await self._statement.fetch(
             [p.chat for p in batch],
             [p.user for p in batch],

@@ -94,7 +94,9 @@ async def with_reactions(db: Pool | Connection, user: int, rows: Sequence[Any]) 
             counts.setdefault((chat, seq), {})[reaction] = count
             if own:
                 mine[chat, seq] = reaction
-    return [_message(row, counts.get((row["chat_id"], row["seq"])), mine.get((row["chat_id"], row["seq"]))) for row in rows]
+    return [
+        _message(row, counts.get((row["chat_id"], row["seq"])), mine.get((row["chat_id"], row["seq"]))) for row in rows
+    ]
 
 
 def _message(row: Any, reactions: dict[str, int] | None, mine: str | None) -> Message:
@@ -152,9 +154,7 @@ async def delete_for_me(db: Pool | Connection, user: int, chat: int, seq: int, n
 async def react(conn: Connection, chat: int, seq: int, user: int, reaction: str | None) -> None:
     """Set or take away the one reaction of a user."""
     if reaction is None:
-        await conn.execute(
-            "delete from reaction where chat_id = $1 and seq = $2 and user_id = $3", chat, seq, user
-        )
+        await conn.execute("delete from reaction where chat_id = $1 and seq = $2 and user_id = $3", chat, seq, user)
         return
     await conn.execute(
         """insert into reaction (chat_id, seq, user_id, reaction) values ($1, $2, $3, $4)

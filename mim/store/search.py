@@ -1,13 +1,16 @@
 """Message search by substring (docs/architecture.md#search).
 
 A text is found through its bigrams, pairs of neighbouring characters, so a word of two Korean syllables is one entry
-of the index. To cost the hot path nothing, messages are indexed later and in blocks of 64: a row of `search_block` holds
-the hashed bigrams of all texts in it. A search reads the blocks that hold every bigram of the query, checks the texts, and reads the short
+of the index. To cost the hot path nothing, messages are indexed later and in blocks of 64: a row of `search_block`
+holds
+the hashed bigrams of all texts in it. A search reads the blocks that hold every bigram of the query, checks the
+texts, and reads the short
 tail that is not indexed yet.
 """
 
 import unicodedata
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, Final
 
 from mim.store.db import Connection, Pool
@@ -27,7 +30,7 @@ def grams(texts: Iterable[str]) -> list[int]:
     return sorted(
         {
             (ord(left) * 65_599 + ord(right)) % 2**32 - 2**31
-            for left, right in set(zip(joined, joined[1:], strict=False))
+            for left, right in set(pairwise(joined))
             if left != "\0" and right != "\0" and not (left.isspace() and right.isspace())
         }
     )
@@ -56,7 +59,9 @@ async def lock_texts(conn: Connection, chat: int) -> None:
 async def reindex(conn: Connection, chat: int, seq: int) -> None:
     """Write the block of an edited or deleted message anew. The caller holds `lock_texts`."""
     first = await conn.fetchval(
-        "select first_seq from search_block where chat_id = $1 and first_seq <= $2 and last_seq >= $2", chat, seq
+        "select first_seq from search_block where chat_id = $1 and first_seq <= $2 and last_seq >= $2",
+        chat,
+        seq,
     )
     if first is not None:
         await _write_block(conn, chat, first)
@@ -65,19 +70,29 @@ async def reindex(conn: Connection, chat: int, seq: int) -> None:
 async def _write_block(conn: Connection, chat: int, first: int) -> None:
     last = first + BLOCK - 1
     rows = await conn.fetch(
-        "select at, text from message where chat_id = $1 and seq between $2 and $3 order by seq", chat, first, last
+        "select at, text from message where chat_id = $1 and seq between $2 and $3 order by seq",
+        chat,
+        first,
+        last,
     )
     await conn.execute(
-        """insert into search_block (chat_id, first_seq, last_seq, first_at, last_at, grams) values ($1, $2, $3, $4, $5, $6)
+        """insert into search_block (chat_id, first_seq, last_seq, first_at, last_at, grams) values ($1, $2, $3,
+        $4, $5, $6)
            on conflict (chat_id, first_seq) do update set grams = excluded.grams""",
         chat, first, last, rows[0]["at"], rows[-1]["at"], grams(row["text"] for row in rows),
     )  # fmt: skip
 
 
 async def search(
-    db: Pool | Connection, user: int, query: str, chat: int | None, before: tuple[int, int, int] | None, limit: int
+    db: Pool | Connection,
+    user: int,
+    query: str,
+    chat: int | None,
+    before: tuple[int, int, int] | None,
+    limit: int,
 ) -> list[Any]:
-    """Rows (chat_id, seq, sender, at, text, extra), newest first, of messages that the user may read and that hold `query`.
+    """Rows (chat_id, seq, sender, at, text, extra), newest first, of messages that the user may read and that hold
+    `query`.
 
     `before` is (at, chat, seq) of the last row of the page before. Deleted messages have no text and are not found.
     """

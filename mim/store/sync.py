@@ -2,7 +2,8 @@
 
 A cursor is a horizon in the database's history: the oldest transaction that was still running when the last sync was
 read. Every chat and member row carries the id of the last transaction that touched it; a transaction that was not yet
-visible then has an id at or above the horizon, so nothing can fall between two syncs, however long a commit took. The cursor
+visible then has an id at or above the horizon, so nothing can fall between two syncs, however long a commit took.
+The cursor
 also names the database, so that one of another database, or of one restored elsewhere, is recognised.
 """
 
@@ -14,7 +15,6 @@ from mim.model import ChatState, LeftState
 from mim.store.chats import STATE, state_of
 from mim.store.db import Connection, Pool
 
-
 HORIZON = """
     select extract(epoch from clock_timestamp())::bigint as at,
            pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xid
@@ -22,7 +22,9 @@ HORIZON = """
 
 
 class Horizon(Struct, frozen=True, order=True):
-    """A point in the history of database `system`: transactions below `xid` are visible; `at` is the second it was read."""
+    """A point in the history of database `system`: transactions below `xid` are visible; `at` is the second it was
+    read.
+    """
 
     at: int
     xid: int
@@ -75,7 +77,9 @@ async def changed(db: Pool | Connection, user: int, since: Horizon | None, syste
             ) s on true order by s.active desc, s.chat_id desc""",
         user, None if xid is None else str(xid),
     )  # fmt: skip
-    if xid is not None and xid > rows[0]["horizon_xid"]:  # from a later history of this database than the one it has now
+    if (
+        xid is not None and xid > rows[0]["horizon_xid"]
+    ):  # from a later history of this database than the one it has now
         return await changed(db, user, None, system)
     now = Horizon(rows[0]["horizon_at"], rows[0]["horizon_xid"], system)
     chats = [(row["chat_id"], state_of(row)) for row in rows if row["chat_id"] is not None]

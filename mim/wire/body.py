@@ -72,26 +72,29 @@ def check_value(value: Any, depth: int) -> None:
     """Raise PeerError unless `value` is what JSON can carry: the same body must reach both subprotocols."""
     if depth < 0:
         raise PeerError(Code.BAD_FRAME, f"body: nested deeper than {MAX_DEPTH}")
-    match value:
-        case None | bool():
-            pass
-        case str():
-            if "\0" in value:
-                raise PeerError(Code.BAD_FRAME, "text must not contain the character NUL")
-        case int():
-            if abs(value) >= MAX_INT:
-                raise PeerError(Code.BAD_FRAME, "body: an integer beyond 2^53")
-        case float():
-            if not math.isfinite(value):
-                raise PeerError(Code.BAD_FRAME, "body: a number that is not finite")
-        case dict():
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise PeerError(Code.BAD_FRAME, "body: a map key that is not a string")
-                check_value(key, depth)
-                check_value(item, depth - 1)
-        case list():
-            for item in value:
-                check_value(item, depth - 1)
-        case _:
-            raise PeerError(Code.BAD_FRAME, "body: a value that JSON cannot carry")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise PeerError(Code.BAD_FRAME, "body: a map key that is not a string")
+            check_scalar(key)
+            check_value(item, depth - 1)
+    elif isinstance(value, list):
+        for item in value:
+            check_value(item, depth - 1)
+    else:
+        check_scalar(value)
+
+
+def check_scalar(value: Any) -> None:
+    """Raise PeerError unless `value` is a string without NUL, a number that a double holds, a boolean or null."""
+    if isinstance(value, str):
+        if "\0" in value:
+            raise PeerError(Code.BAD_FRAME, "text must not contain the character NUL")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise PeerError(Code.BAD_FRAME, "body: a number that is not finite")
+    elif isinstance(value, int):
+        if abs(value) >= MAX_INT:
+            raise PeerError(Code.BAD_FRAME, "body: an integer beyond 2^53")
+    elif value is not None:
+        raise PeerError(Code.BAD_FRAME, "body: a value that JSON cannot carry")

@@ -25,11 +25,11 @@ NUMBERED: Final = frozenset(t.__struct_config__.tag for t in (Hello, Send, Fetch
 DECODE_ERRORS: Final = (ValueError, msgspec.MsgspecError, RecursionError)
 
 
-class NotAFrame(Exception):
+class NotAFrame(Exception):  # noqa: N818 - it says what the bytes are
     """The bytes are no array that begins with an integer: the connection cannot be understood any more."""
 
 
-class BadFrame(PeerError):
+class BadFrame(PeerError):  # noqa: N818
     """A frame with a readable op whose fields are wrong; `op` and `number` (ref or cid, 0 if unreadable) tell which."""
 
     def __init__(self, op: int, number: int, code: Code, detail: str) -> None:

@@ -167,9 +167,7 @@ class Session:
 
     def _send(self, frame: Send) -> Effect:
         if self.inflight >= self._limits.inflight:
-            return Reply(
-                Nack(frame.cid, Code.RATE_LIMITED, "too many SENDs wait for their answer; wait for some", 100)
-            )
+            return Reply(Nack(frame.cid, Code.RATE_LIMITED, "too many SENDs wait for their answer; wait for some", 100))
         if wait_ms := self._sends.take(self.last_heard):
             return Reply(Nack(frame.cid, Code.RATE_LIMITED, "sending too fast; slow down", wait_ms))
         self.inflight += 1
@@ -178,7 +176,12 @@ class Session:
     def _request(self, frame: Request) -> Effect:
         if self.waiting >= MAX_WAITING_REQUESTS:
             return Reply(
-                Error(frame.ref, Code.RATE_LIMITED, "too many requests wait for their answer; wait for some", 100)
+                Error(
+                    frame.ref,
+                    Code.RATE_LIMITED,
+                    "too many requests wait for their answer; wait for some",
+                    100,
+                )
             )
         if wait_ms := self._requests.take(self.last_heard):
             return Reply(Error(frame.ref, Code.RATE_LIMITED, "asking too fast; slow down", wait_ms))

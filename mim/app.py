@@ -1,0 +1,226 @@
+"""The composition root: the only place that knows every part and puts them together."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import structlog
+import uvicorn
+
+from mim import logs
+from mim.auth import Identity, LogSms
+from mim.bus.local import LocalBus
+from mim.chat import chat_calls, member_calls, message_calls, profile_calls
+from mim.chat.context import Context
+from mim.chat.indexing import Indexer
+from mim.chat.publisher import Publisher
+from mim.chat.reading import Reading
+from mim.chat.sending import Sending
+from mim.chat.typing_signals import TypingSignals
+from mim.clock import Clock, SystemClock
+from mim.config import Settings, secret
+from mim.embedded import EmbeddedPostgres
+from mim.errors import CloseReason
+from mim.gateway.gateway import Gateway
+from mim.hub.hub import Hub
+from mim.metrics import Figures
+from mim.model import Caller
+from mim.rest.app import build_app
+from mim.store.committer import Committer
+from mim.store.db import connector, open_pool
+from mim.store.migrate import migrate
+from mim.wire.rate import RateLimiter
+
+log = structlog.get_logger("mim.app")
+
+DECLARING = (
+    chat_calls,
+    member_calls,
+    message_calls,
+    profile_calls,
+)  # importing them declares the CALL methods
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One running node."""
+
+    context: Context
+    gateway: Gateway
+    hub: Hub
+
+
+def serve(settings: Settings) -> int:
+    """Run a server until SIGTERM or SIGINT; returns the exit code. Blocks."""
+    logs.configure(settings.log_level, settings.log_format, settings.dev)
+    url = secret(settings.database_url)
+    embedded = None if url else EmbeddedPostgres(settings.data_dir / "postgres")
+    try:
+        if embedded is not None:
+            url = embedded.start()
+        assert url is not None
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(settings, url))
+    finally:
+        if embedded is not None:
+            embedded.stop()
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def _serve(settings: Settings, url: str) -> int:
+    for name in await migrate(url):
+        log.info("database migrated", migration=name)
+    async with run_node(settings, url) as node:
+        server = Server(settings, node)
+        await server.serve()
+    return 0
+
+
+@asynccontextmanager
+async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> AsyncIterator[Node]:
+    """Start the parts of a node in order, and stop them in reverse."""
+    clock = clock or SystemClock()
+    pool = await open_pool(url, settings.database_pool)
+    bus = LocalBus()
+    hub = Hub(bus)
+    publisher = Publisher(bus)
+    sending = Sending(pool, publisher, settings.text_limit)
+    committer = Committer(
+        connector(url), sending.committed, clock,
+        batch=settings.commit_batch, queue=settings.commit_queue, wait_s=settings.commit_wait_s,
+    )  # fmt: skip
+    http = httpx.AsyncClient(timeout=5)
+    identity = Identity(
+        pool, settings, clock, LogSms(), http,
+        on_revoked=lambda user, device: _device_gone(publisher, user, device),
+        on_added=lambda user, device: _device_note(publisher, user, device, "added"),
+    )  # fmt: skip
+    context = Context(
+        settings=settings, clock=clock, pool=pool, bus=bus, publisher=publisher, committer=committer,
+        identity=identity, sending=sending, reading=Reading(pool, publisher, clock),
+        typing=TypingSignals(pool, publisher, clock),
+        finds=RateLimiter(settings.find_per_hour / 3600, settings.find_per_hour),
+    )  # fmt: skip
+    gateway = Gateway(context, hub)
+    indexer = Indexer(pool, sending.full_blocks, clock)
+    figures = _figures(context, gateway)
+    figures.register()
+    await bus.start()
+    committer.start()
+    context.reading.start()
+    indexer.start()
+    await gateway.start()
+    try:
+        yield Node(context, gateway, hub)
+    finally:
+        await committer.close(settings.drain_s)
+        await sending.close()
+        await context.reading.close()
+        await indexer.close()
+        await gateway.close()
+        await bus.close()
+        await identity.close()
+        await http.aclose()
+        await pool.close()
+        figures.unregister()
+
+
+def _device_gone(publisher: Publisher, user: int, device: int) -> None:
+    publisher.close_device(device, CloseReason.SIGNED_OUT)
+    _device_note(publisher, user, device, "revoked")
+
+
+def _device_note(publisher: Publisher, user: int, device: int, state: str) -> None:
+    publisher.note(Caller(user, device), "device", {"device": device, "state": state})
+
+
+class Server(uvicorn.Server):
+    """uvicorn with our sockets, saying where it listens when it does."""
+
+    def __init__(self, settings: Settings, node: Node) -> None:
+        self._settings = settings
+        self._node = node
+        super().__init__(
+            uvicorn.Config(
+                build_app(node.context),
+                host=settings.host,
+                port=settings.port,
+                ws=node.gateway.protocol,  # type: ignore[arg-type]  # a factory serves as well as a class
+                http="httptools",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                forwarded_allow_ips=settings.forwarded_allow_ips,
+                ssl_certfile=settings.tls_certificate,
+                ssl_keyfile=settings.tls_key,
+                timeout_graceful_shutdown=int(settings.drain_s) + 1,
+            )
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, also when the settings leave it to the system."""
+        sockets: list[socket.socket] = [sock for server in self.servers for sock in server.sockets]
+        return int(sockets[0].getsockname()[1])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell where."""
+        await super().startup(sockets)
+        if self.started and self.servers:
+            announce(self._settings, self.port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Admit nobody, finish what was taken, close."""
+        self._node.gateway.drain()
+        await super().shutdown(sockets)
+
+
+def announce(settings: Settings, port: int) -> None:
+    """The lines that a newcomer needs next."""
+    scheme = "https" if settings.tls_certificate else "http"
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - comparing, not binding
+    url = f"{scheme}://{host}:{port}"
+    log.info("listening", url=url)
+    if settings.dev:
+        option = "" if port == 8080 else f" --url {url}"
+        lines = [
+            f"mim is ready at {url}   (API: {url}/docs)",
+            "Two people chat from two terminals:",
+            f"  mim chat{option} --phone 010-2345-6701 --name Mina",
+            f"  mim chat{option} --phone 010-2345-6702 --name Jun 010-2345-6701",
+        ]
+        sys.stdout.write("\n" + "\n".join(lines) + "\n\n")
+        sys.stdout.flush()
+
+
+def _figures(context: Context, gateway: Gateway) -> Figures:
+    figures = Figures()
+    figures.gauge("mim_connections", "Open sockets.", lambda: len(gateway.connections))
+    figures.gauge("mim_sessions", "Sockets that are signed in.", lambda: len(gateway.hub))
+    figures.gauge("mim_commit_queue_messages", "Messages that wait for a commit.", lambda: len(context.committer))
+    figures.gauge("mim_watermark_queue", "Watermarks that wait to be stored.", lambda: len(context.reading))
+    figures.gauge("mim_search_due_chats", "Chats with blocks to index.", lambda: len(context.sending.full_blocks))
+    figures.counter("mim_frames_in", "Frames from clients by kind.", "frame", lambda: _by_name(gateway.frames_in))
+    figures.counter("mim_frames_out", "Replies to clients by kind.", "frame", lambda: _by_name(gateway.frames_out))
+    figures.counter("mim_closes", "Connections closed by this node.", "reason", lambda: gateway.closes)
+    figures.counter(
+        "mim_deliveries", "Live frames handed to sockets.", "path", lambda: {"local": gateway.hub.deliveries}
+    )
+    return figures
+
+
+def _by_name(counts: Mapping[type[Any], int]) -> dict[str, float]:
+    return {kind.__name__: count for kind, count in counts.items()}

@@ -1,0 +1,1 @@
+"""The doors for sockets: handshake, connection, opening a session, draining."""

@@ -1,0 +1,178 @@
+"""All sockets of this node: admission, opening, counting, leaving.
+
+Built once by the composition root; uvicorn asks `protocol` for a connection at every upgrade.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import Counter
+from itertools import count
+from typing import Any, Final
+
+import structlog
+from prometheus_client import Histogram
+from websockets.http11 import Response
+
+from mim.chat.context import Context
+from mim.errors import CLOSE_CODE, CloseReason, Code, PeerError
+from mim.gateway import handshake
+from mim.gateway.connection import Connection
+from mim.gateway.freshness import Freshness
+from mim.gateway.opening import open_session
+from mim.hub.hub import Hub
+from mim.hub.wheel import TimingWheel
+from mim.tasks import TaskSet
+from mim.wire.frames import Hello, Send, Synced
+from mim.wire.session import SessionLimits
+
+log = structlog.get_logger("mim.gateway")
+
+OPEN_SECONDS = Histogram(
+    "mim_open_seconds",
+    "Time from HELLO to SYNCED.",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10),
+)
+
+NODE_SHIFT: Final = 32  # connection ids are unique among nodes: a random node number above a counter
+
+
+class Gateway:
+    """This node's sockets and what they share."""
+
+    def __init__(self, context: Context, hub: Hub) -> None:
+        settings = context.settings
+        self.context = context
+        self.hub = hub
+        self.clock = context.clock
+        self.loop = asyncio.get_running_loop()
+        self.tasks = TaskSet()
+        self.wheel = TimingWheel(context.clock)
+        self.freshness = Freshness(context.pool, context.clock)
+        self.ws_logger = logging.getLogger("websockets.server")
+        self.trusted_proxies = frozenset(
+            part.strip() for part in settings.forwarded_allow_ips.split(",") if part.strip()
+        )
+        self.slow_bytes = settings.slow_bytes
+        self.limits = SessionLimits(
+            keepalive_min_s=settings.keepalive_min_s,
+            keepalive_max_s=settings.keepalive_max_s,
+            inflight=settings.inflight_limit,
+            send_rate=settings.send_rate,
+            send_burst=settings.send_burst,
+            request_rate=settings.request_rate,
+            request_burst=settings.request_burst,
+        )
+        self.connections: set[Connection] = set()
+        self.frames_in: Counter[type[Any]] = Counter()
+        self.frames_out: Counter[type[Any]] = Counter()
+        self.closes: Counter[str] = Counter()
+        self._addresses: Counter[str] = Counter()
+        self._node = secrets.randbits(20) << NODE_SHIFT
+        self._numbers = count(1)
+        self._server_connections: set[Any] = set()
+        self._draining = False
+
+    async def start(self) -> None:
+        """Begin to watch deadlines and keep cursors fresh."""
+        await self.freshness.start()
+        self.wheel.start()
+
+    async def close(self) -> None:
+        """Drop what is still connected and stop."""
+        for connection in list(self.connections):
+            connection.abort()
+        await self.tasks.close()
+        await self.wheel.close()
+        await self.freshness.close()
+
+    # -- the life of a connection ----------------------------------------------------------
+
+    def protocol(self, *, server_state: Any, **_: Any) -> Connection:
+        """A new connection, for `uvicorn.Config(ws=gateway.protocol)`."""
+        self._server_connections = server_state.connections
+        return Connection(self, self._node | next(self._numbers))
+
+    def made(self, connection: Connection) -> None:
+        """A socket was handed over."""
+        self.connections.add(connection)
+        self._server_connections.add(connection)
+        self.wheel.add(connection, self.clock.monotonic() + self.context.settings.hello_timeout_s)
+
+    def lost(self, connection: Connection) -> None:
+        """A socket is gone."""
+        self.connections.discard(connection)
+        self._server_connections.discard(connection)
+        self.wheel.discard(connection)
+        self.hub.detach(connection)
+        if connection.address:
+            self._addresses[connection.address] -= 1
+            if not self._addresses[connection.address]:
+                del self._addresses[connection.address]
+
+    def admit(self, connection: Connection, upgrade: handshake.Upgrade) -> None:
+        """Let a socket in, or raise PeerError with what to do instead."""
+        settings = self.context.settings
+        address, connection.address = connection.address, ""
+        if upgrade.path != handshake.PATH:
+            raise PeerError(Code.NOT_FOUND, f"WebSocket is at {handshake.PATH}")
+        if self._draining:
+            raise PeerError(Code.UNAVAILABLE, "this node is going down; connect again", self._spread_ms())
+        if len(self.connections) > settings.max_connections:
+            raise PeerError(Code.UNAVAILABLE, "this node is full; connect again later", self._spread_ms())
+        if self._addresses[address] >= settings.max_connections_per_address:
+            raise PeerError(Code.RATE_LIMITED, "too many connections from this address", self._spread_ms())
+        connection.address = address
+        self._addresses[address] += 1
+
+    def open(self, connection: Connection, hello: Hello, response: Response | None) -> None:
+        """Authenticate and sync a connection; `response` is the 101 of a client that came with its token."""
+        self.tasks.spawn(open_session(self, connection, hello, response), name="opening a session")
+
+    def closing(self, connection: Connection, reason: str, within_s: float) -> None:
+        """A connection said its last word; it is dropped if the peer does not finish in time."""
+        self.closes[reason] += 1
+        self.wheel.discard(connection)
+        self.wheel.add(connection, self.clock.monotonic() + within_s)
+
+    def watch(self, connection: Connection) -> None:
+        """File a connection's deadline anew after a promise that may be shorter."""
+        self.wheel.discard(connection)
+        self.wheel.add(connection, connection.deadline())
+
+    # -- what connections ask for ----------------------------------------------------------
+
+    def submit(self, connection: Connection, frame: Send) -> None:
+        """Take a message on its way. Must not block."""
+        context = self.context
+        context.sending.submit(context.committer, connection, connection.caller, frame.chat, frame.cid, frame.body)
+
+    def pinged(self, connection: Connection) -> None:
+        """A PING was answered: watch the new promise, and give a fresher cursor to who received something."""
+        self.watch(connection)
+        fresh = self.freshness.safe()
+        if connection.stale and fresh is not None and fresh.at > connection.fresh_at:
+            connection.synced(Synced(fresh.cursor()), fresh.at)
+
+    def count_in(self, effect: object) -> None:
+        """Count a client's frame by what became of it."""
+        self.frames_in[type(effect)] += 1
+
+    def count_out(self, frame: object) -> None:
+        """Count a frame written to one socket."""
+        self.frames_out[type(frame)] += 1
+
+    def observe_opening(self, seconds: float) -> None:
+        """A session was opened in this time."""
+        OPEN_SECONDS.observe(seconds)
+
+    def retry_after(self, reason: str) -> int | None:
+        """When a closed client should come back, in ms; None where it is its own matter."""
+        return self._spread_ms() if CLOSE_CODE[CloseReason(reason)] < 4500 else None
+
+    def drain(self) -> None:
+        """Take nobody in any more."""
+        self._draining = True
+
+    def _spread_ms(self) -> int:
+        return 200 + secrets.randbelow(max(1, int(self.context.settings.reconnect_spread_s * 1000)))

@@ -1,0 +1,1 @@
+"""The HTTP side of the port: signing in, calls, health and metrics."""

@@ -1,0 +1,46 @@
+"""For operators: is it alive, is it ready, what is it doing."""
+
+import asyncio
+import hmac
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from mim.chat.context import Context
+from mim.config import secret
+from mim.errors import Code, PeerError
+from mim.rest.bodies import json_answer
+from mim.store.db import UNAVAILABLE
+
+PROBE_S = 2.0
+
+
+def ops_router(context: Context) -> APIRouter:
+    """`/healthz`, `/readyz` and `/metrics`."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/healthz", summary="Whether the process is alive")
+    async def healthz() -> Response:
+        return json_answer({"status": "ok"})
+
+    @router.get("/readyz", summary="Whether the node can serve: 503 while storage is away")
+    async def readyz() -> Response:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await context.pool.fetchval("select 1")
+        except UNAVAILABLE:
+            return json_answer({"status": "unavailable", "postgres": "away"}, 503)
+        return json_answer({"status": "ok", "postgres": "ok"})
+
+    @router.get("/metrics", summary="Prometheus metrics")
+    async def metrics(request: Request) -> Response:
+        _check_token(request, secret(context.settings.metrics_token))
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _check_token(request: Request, token: str | None) -> None:
+    given = request.headers.get("authorization", "")
+    if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        raise PeerError(Code.UNAUTHORIZED, "metrics: send the bearer token that MIM_METRICS_TOKEN sets")
