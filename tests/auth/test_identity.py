@@ -196,9 +196,7 @@ async def test_unsound_claims_are_named(app: "World", claims: dict[str, Any], wo
     assert await app.pool.fetchval("select count(*) from account") == 0
 
 
-@pytest.mark.parametrize(
-    "payload", [b"", b"[]", b"\xff", b"{", b"[" * 3000, b'{"sub":"\\ud800","dev":"b","exp":9e99}']
-)
+@pytest.mark.parametrize("payload", [b"", b"[]", b"\xff", b"{", b"[" * 3000, b'{"sub":"\\ud800","dev":"b","exp":9e99}'])
 async def test_a_signed_payload_that_is_no_claims_is_refused(app: "World", payload: bytes) -> None:
     await app.refuses(jwt.PyJWS().encode(payload, SECRET, "HS256"))
 
@@ -244,9 +242,7 @@ async def test_a_revoked_device_stays_refused_whoever_signs_for_it(app: "World")
         await app.identity.authenticate(own.token)
     assert refused.value.code is Code.UNAUTHORIZED
     mina = await app.identity.authenticate(app.app_token(SECRET))
-    await app.pool.execute(
-        "update device set push_platform = 'fcm', push_token = 'x' where id = $1", mina.device
-    )
+    await app.pool.execute("update device set push_platform = 'fcm', push_token = 'x' where id = $1", mina.device)
     await app.identity.revoke_device(mina.user, mina.device)
     with pytest.raises(Revoked):
         await app.identity.authenticate(app.app_token(SECRET))
