@@ -24,14 +24,15 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
 import structlog
 
-from mim.embedded_owner import EmbeddedError, let_in, owner_of
+from mim.embedded_owner import EmbeddedError as EmbeddedError
+from mim.embedded_owner import let_in, owner_of
 
 log = structlog.get_logger("mim.embedded")
 
@@ -40,6 +41,7 @@ DATABASE = "mim"
 PORT = "5432"  # only the name of the socket: no network port is opened
 START_TIMEOUT_S = 300.0  # recovery after a crash reads up to max_wal_size
 STOP_TIMEOUT_S = 30
+RETRY_S = 15.0  # for what is left of a killed server to go away
 SOCKET_PATH_LIMIT = 100  # the kernel allows 107 bytes, on some systems 103
 
 DURABLE = ("fsync=on", "full_page_writes=on", "synchronous_commit=on")
@@ -188,9 +190,7 @@ class EmbeddedPostgres:
             *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
         )
         if made.returncode != 0:
-            raise EmbeddedError(
-                f"cannot make a Postgres cluster in {self._folder}: {_last_line(made.stderr)}"
-            )
+            raise EmbeddedError(f"cannot make a Postgres cluster in {self._folder}: {_last_line(made.stderr)}")
         with (new / "postgresql.conf").open("a") as conf:
             conf.write("\ninclude_if_exists = 'mim.conf'\ninclude_dir = 'conf.d'\n")
         (new / "conf.d").mkdir()
@@ -202,6 +202,7 @@ class EmbeddedPostgres:
             self._make_cluster()
         self._socket_dir = self._running_socket_dir() or self._choose_socket_dir()
         deadline = time.monotonic() + START_TIMEOUT_S
+        patience = time.monotonic() + RETRY_S
         started = False
         while (answer := self._answer()) != 0:
             if time.monotonic() > deadline:
@@ -211,55 +212,57 @@ class EmbeddedPostgres:
             if answer == 1:  # it recovers from a crash, or is still shutting down
                 time.sleep(0.1)
             else:
-                self._launch(deadline)
+                self._launch(patience)
                 started = True
         return started
 
     def _answer(self) -> int:
         """What the socket says: 0 accepts, 1 alive but not yet (or no longer) accepting, 2 nobody there."""
-        return self._run("pg_isready", "-h", str(self._socket_dir), "-p", PORT, "-q", "-t", "5").returncode
+        where = ("-h", str(self._socket_dir), "-p", PORT, "-U", "postgres")
+        return self._run("pg_isready", *where, "-q", "-t", "5").returncode
 
-    def _launch(self, deadline: float) -> None:
+    def _launch(self, patience: float) -> None:
+        """One attempt to start; returns when it may be waited for or tried again. Raises EmbeddedError."""
         self._socket_dir = self._choose_socket_dir()
         (self._cluster / "mim.conf").write_text(MIM_CONF)
         (self._cluster / "mim.conf").chmod(0o644)
-        self._drop_foreign_pid()
+        for lock in (self._cluster / "postmaster.pid", self._socket_dir / f".s.PGSQL.{PORT}.lock"):
+            self._drop_if_dead(lock)
         start_log = self._cluster / "start.log"
         start_log.unlink(missing_ok=True)
-        options = ["-k", str(self._socket_dir), "-p", PORT]
-        for setting in DURABLE:
-            options += ["-c", setting]
-        arguments = [
-            "-D",
-            str(self._cluster),
-            "-l",
-            str(start_log),
-            "-o",
-            shlex.join(options),
-            "-w",
-            "-t",
-            "60",
-        ]
-        if self._run("pg_ctl", *arguments, "start").returncode == 0 or self._answer() == 1:
+        settings = [word for setting in DURABLE for word in ("-c", setting)]
+        options = shlex.join(["-k", str(self._socket_dir), "-p", PORT, *settings])
+        files = ("-D", str(self._cluster), "-l", str(start_log))
+        if self._run("pg_ctl", *files, "-o", options, "-w", "-t", "60", "start").returncode == 0:
             return
-        said = start_log.read_text(errors="replace") if start_log.exists() else ""
-        # After a kill -9 of the postmaster its children need a moment to notice and leave the shared memory.
-        if "shared memory block" in said and time.monotonic() < deadline:
+        if self._answer() == 1:  # still recovering
+            return
+        said = start_log.read_text(errors="replace") + self._newest_log()
+        # After a kill -9 of the postmaster its children need a moment to notice and leave the shared memory,
+        # and its parent to take note of its death.
+        if ("shared memory block" in said or "already exists" in said) and time.monotonic() < patience:
             time.sleep(0.2)
             return
-        raise EmbeddedError(
-            f"Postgres in {self._cluster} does not start, see {start_log}: {_last_line(said)}"
-        )
+        raise EmbeddedError(f"Postgres in {self._cluster} does not start, see {start_log}: {_last_line(said)}")
 
-    def _drop_foreign_pid(self) -> None:
-        """Remove a postmaster.pid whose number meanwhile belongs to some other program, as after a restart of
-        a container. Postgres itself deals with a number that nobody has."""
-        pid_file = self._cluster / "postmaster.pid"
-        if pid_file.exists():
-            lines = pid_file.read_text().split()
-            name = Path("/proc", lines[0] if lines else "0", "comm")
-            if name.exists() and name.read_text().strip() != "postgres":
-                pid_file.unlink()
+    def _newest_log(self) -> str:
+        """What the server wrote since its last start."""
+        logs = sorted((self._cluster / "log").glob("*.log"), key=lambda file: file.stat().st_mtime)
+        text = logs[-1].read_text(errors="replace") if logs else ""
+        return text[max(text.rfind("starting PostgreSQL"), 0) :]
+
+    def _drop_if_dead(self, lock: Path) -> None:
+        """Remove a lock file of Postgres whose number says nothing: it belongs to another program by now, as
+        after a restart of a container, or to a dead process that nobody reaps. Postgres would take it for
+        alive. Should its children still be there, their shared memory keeps the new server from starting."""
+        number = lock.read_text().split()[:1] if lock.exists() else []
+        if not number:
+            return
+        process = Path("/proc", *number)
+        with suppress(OSError):  # no such process, or no /proc: Postgres sees to it
+            dead = "\nState:\tZ" in (process / "status").read_text()
+            if dead or (process / "cwd").readlink() != self._cluster:
+                lock.unlink()
 
     def _running_socket_dir(self) -> Path | None:
         """Where the server that wrote postmaster.pid listens: the fifth line."""
@@ -270,9 +273,7 @@ class EmbeddedPostgres:
     def _choose_socket_dir(self) -> Path:
         """The cluster itself; for a long or odd path a private folder among the temporary ones."""
         path = str(self._cluster)
-        if len(os.fsencode(path)) < SOCKET_PATH_LIMIT - len(".s.PGSQL.5432") and re.fullmatch(
-            r"[\w/. -]+", path
-        ):
+        if len(os.fsencode(path)) < SOCKET_PATH_LIMIT - len(".s.PGSQL.5432") and re.fullmatch(r"[\w/. -]+", path):
             return self._cluster
         uid = self._owner.pw_uid if self._owner else os.geteuid()
         name = f"mim-{uid}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
@@ -296,22 +297,22 @@ class EmbeddedPostgres:
         there, *durable = asked.stdout.split() or [""]
         if asked.returncode == 0 and durable != ["on", "on", "on"]:
             raise EmbeddedError(
-                f"the Postgres running in {self._cluster} was started without durability; "
-                "stop it, then start mim"
+                f"the Postgres running in {self._cluster} was started without durability; stop it, then start mim"
             )
         if there == "1":
             return
         made = self._run("createdb", *connect, DATABASE)
         if made.returncode != 0:
-            raise EmbeddedError(
-                f"cannot create database {DATABASE}: {_last_line(asked.stderr + made.stderr)}"
-            )
+            raise EmbeddedError(f"cannot create database {DATABASE}: {_last_line(asked.stderr + made.stderr)}")
 
     def _shut_down(self) -> None:
         limit = str(STOP_TIMEOUT_S)
         stopped = self._run("pg_ctl", "-D", str(self._cluster), "-m", "fast", "-w", "-t", limit, "stop")
         if stopped.returncode != 0 and self._answer() != 2:
             log.warning("embedded postgres is still shutting down", folder=str(self._folder))
+        elif self._socket_dir != self._cluster:
+            with suppress(OSError):
+                self._socket_dir.rmdir()
 
 
 def claim_for_server(data_dir: Path) -> IO[bytes]:
@@ -361,9 +362,7 @@ def _programs(cluster: Path) -> Path:
             if number := re.search(r"\b(\d+)[.\w]*", said):
                 found[int(number[1])] = program.parent
     if not found:
-        raise EmbeddedError(
-            f"package {WHEEL.replace('_', '-')} is not installed; install it or set MIM_DATABASE_URL"
-        )
+        raise EmbeddedError(f"package {WHEEL.replace('_', '-')} is not installed; install it or set MIM_DATABASE_URL")
     version_file = cluster / "PG_VERSION"
     wanted = int(version_file.read_text()) if version_file.exists() else max(found)
     if wanted not in found:
