@@ -23,17 +23,14 @@ TWO = 40_000  # a number that takes two bytes behind its msgpack type byte
 HANGUL = "안녕"
 FAMILY = "👨‍👩‍👧"
 STATE = {
-    "kind": "group", "title": "점심 모임", "count": 3, "peer": None, "head": 812, "rev": 14,
-    "first": 1, "read": 810, "role": "owner", "muted": False, "pinned": True, "notice": "금요일 12시",
+    "kind": "group", "title": "점심 모임", "count": 3, "head": 812, "rev": 14, "first": 1, "read": 810,
+    "role": "owner", "muted": False, "pinned": True, "notice": "금요일 12시",
 }  # fmt: skip
 DIRECT = {
-    "kind": "direct", "title": None, "count": 2, "peer": ID, "head": 0, "rev": 0, "first": 1, "read": 0,
-    "role": "member", "muted": False, "pinned": False,
+    "kind": "direct", "title": None, "count": 2, "head": 0, "rev": 0, "first": 1, "read": 0,
+    "role": "member", "muted": False, "pinned": False, "peer": ID,
 }  # fmt: skip
-LEFT = {
-    "kind": "left", "title": "점심 모임", "count": 2, "peer": None, "head": 812, "rev": 15,
-    "first": 813, "read": 812, "role": "member", "muted": False, "pinned": False,
-}  # fmt: skip
+LEFT_DIRECT = {"kind": "left", "peer": ID, "head": 812, "rev": 15, "first": 813, "read": 812}
 SESSION = {
     "user": 1, "device": 1, "time": AT, "resumed": False, "keepalive": [10, 600],
     "limits": {"text": 10000, "fetch": 200, "inflight": 256},
@@ -170,7 +167,8 @@ SERVER: dict[str, list[Row]] = {
     "CHAT": [
         ("group", [24, 5, STATE]),
         ("direct, title and peer", [24, ID, DIRECT]),
-        ("left", [24, BIG53, LEFT]),
+        ("group left", [24, BIG53, {"kind": "left"}]),
+        ("direct chat hidden", [24, 5, LEFT_DIRECT]),
     ],
     "SYNCED": [("typical", [25, "AAECAwQFBgcICQ"]), ("longest cursor", [25, "A" * 128])],
     "BYE": [

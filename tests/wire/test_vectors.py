@@ -4,6 +4,7 @@ Without a database or a socket: what is checked here is what a client written fr
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,7 @@ def test_every_budget_of_the_protocol_is_held_by_a_vector() -> None:
         if "budget" in vector:
             frames = CLIENT_FRAMES if vector["direction"] == "client" else SERVER_FRAMES
             held[frames[vector["op"]].__name__.upper()] = vector["budget"]
-            assert (
-                vector["websocket_bytes"] == vector["budget"]
-            )  # the vectors are the worst case the budget allows
+            assert vector["websocket_bytes"] == vector["budget"]  # the vectors are the worst case the budget allows
     assert {k.replace("WITHMETA", ""): v for k, v in held.items()} == BUDGET
 
 
@@ -182,3 +181,11 @@ def test_good_body_is_accepted(vector: dict[str, Any]) -> None:
     frame = MSGPACK.decode(bytes.fromhex(vector["hex"]))
     assert isinstance(frame, Send)
     check_body(frame.body, 10_000)
+
+
+def test_bytes_of_the_walkthrough() -> None:
+    text = (FOLDER.parent / "walkthrough.md").read_text("utf-8")
+    rows = re.findall(r"^\| \w+ \| `([0-9a-f ]+)` \| `(.+)` \|$", text, re.MULTILINE)
+    assert len(rows) > 8
+    for data, array in rows:
+        assert msgpack.packb(json.loads(array)).hex(" ") == data
