@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.harness import ACK, CHAT, MSG, READBY, SEND, USER_TYPING, TYPING, Refused, RunningServer, direct
+from tests.harness import ACK, CHAT, MSG, READBY, SEND, TYPING, USER_TYPING, Refused, RunningServer, direct
 
 
 async def test_a_message_is_acknowledged_and_delivered(server: RunningServer) -> None:
