@@ -23,7 +23,7 @@ MIN_SECRET_BYTES = 32
 class Settings(BaseSettings):
     """Effective settings. Construct with keyword overrides; every field is also a `MIM_` variable."""
 
-    model_config = SettingsConfigDict(env_prefix="MIM_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MIM_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     # Where to listen
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of IPv4, :: for IPv6.")
