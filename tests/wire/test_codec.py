@@ -187,9 +187,7 @@ def test_broken_utf8_in_a_readable_frame_is_answered(broken: bytes) -> None:
         assert (outcome.op, outcome.number) == (2, 6)
 
 
-@pytest.mark.parametrize(
-    "number", [2**53, 2**63, 2**64 - 1, -1, -(2**63), 6.0, math.nan, True, "6", None, b"6", []]
-)
+@pytest.mark.parametrize("number", [2**53, 2**63, 2**64 - 1, -1, -(2**63), 6.0, math.nan, True, "6", None, b"6", []])
 def test_a_number_that_is_none_is_answered_with_zero(number: object) -> None:
     outcome = judge(MSGPACK, msgpack.packb([2, number, 5, "a"]))
     assert isinstance(outcome, BadFrame)
