@@ -70,7 +70,7 @@ def token_for(sub: str, dev: str = "phone", *, ttl_s: int = 3600, secret: str = 
 async def until(condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
     """Wait until `condition()` is true and return what it said."""
     async with asyncio.timeout(patience_s):
-        while not (value := condition()):
+        while not (value := condition()):  # noqa: ASYNC110 - conditions of all kinds, also outside this process
             await asyncio.sleep(0.005)
     return value
 
@@ -179,7 +179,7 @@ class Phone:
     # -- what a test waits for -------------------------------------------------------------
 
     async def gets(self, op: int, *fields: Any, keep: bool = False) -> list[Any]:
-        """The next frame with this op whose first fields are `fields` (... for any); earlier others stay in the inbox."""
+        """The next frame with this op whose first fields are `fields` (... for any); others stay in the inbox."""
 
         def fits(frame: list[Any]) -> bool:
             got = frame[1 : 1 + len(fields)]
@@ -209,7 +209,7 @@ class Phone:
                 return self.close_code
 
     async def settles(self) -> list[list[Any]]:
-        """Everything that the server had to say by now: a PING goes round, and what came before its PONG is the inbox."""
+        """All that the server had to say by now: a PING goes round; what came before its PONG is the inbox."""
         await self.says(PING, 600)
         await self.gets(PONG)
         return self.inbox
