@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any, Final, Self
 
 from mim.client.callbacks import Callbacks
@@ -18,6 +19,7 @@ from mim.client.state import ClientState
 log = logging.getLogger("mim.client")
 
 SAVE_EVERY_S: Final = 1.0
+LAST_WORDS_S: Final = 1.0
 
 
 class Client(Callbacks):
@@ -193,6 +195,10 @@ class Client(Callbacks):
     async def close(self) -> None:
         """Leave: close the connection, save and close the state. What is not acknowledged stays in the outbox."""
         if self._runner is not None and not self._runner.done():
+            if self._session is not None:
+                with suppress(ConnectionLost, TimeoutError):
+                    async with asyncio.timeout(LAST_WORDS_S):
+                        await self._session.write_reads()
             self._runner.cancel()
             await asyncio.wait({self._runner})
 

@@ -163,14 +163,11 @@ class Session:
 
     async def _pump(self) -> None:
         """Write what is due, in an order that keeps messages by rising cid."""
-        send, state = self.connection.send, self.core.state
+        send = self.connection.send
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._reads:
-                chat = self._reads.pop()
-                if chat in state.reads:
-                    await send(Op.READ, chat, state.reads[chat])
+            await self.write_reads()
             while self._typing_due:
                 await send(Op.TYPING, self._typing_due.pop())
             for item in self.core.outbox.due(time.monotonic(), self.limits.get("inflight", 1)):
@@ -179,6 +176,14 @@ class Session:
             if self.core.recv and self._received - self._reported >= RECV_EVERY:
                 self._reported = self._received
                 await send(Op.RECV, self._received)
+
+    async def write_reads(self) -> None:
+        """Write the watermarks that moved. Raises ConnectionLost."""
+        reads = self.core.state.reads
+        while self._reads:
+            chat = self._reads.pop()
+            if chat in reads:
+                await self.connection.send(Op.READ, chat, reads[chat])
 
     # -- keeping alive
 

@@ -9,6 +9,7 @@ import pytest
 
 from mim.client import Client
 from tests.client.peer import Line, Peer, scripted_peer
+from tests.harness import RunningServer, running
 
 Opens = Callable[..., Awaitable[tuple[Client, Line]]]
 
@@ -40,3 +41,10 @@ async def opens(peer: Peer) -> AsyncIterator[Opens]:
             return opened, line
 
         yield open_client
+
+
+@pytest.fixture
+async def server(database_url: str) -> AsyncIterator[RunningServer]:
+    """A real node on an empty database."""
+    async with running(database_url) as server:
+        yield server
