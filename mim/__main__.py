@@ -1,12 +1,14 @@
 """The command line. Every mistake of an operator ends in a sentence and exit code 2, never in a traceback."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -97,12 +99,20 @@ def serve(
     claim = claim_for_server(settings.data_dir) if alone else None
     from mim.app import serve as run  # late: the other commands start faster without it
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     try:
         code = run(settings)
     finally:
         if claim is not None:
             claim.close()
     raise typer.Exit(code)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End through every `finally`. uvicorn raises the signal that stopped it once more when it has drained, and
+    what would answer by default kills the process, or cancels the closing, before the last commits are done."""
+    raise SystemExit(0)
 
 
 @db.command("migrate")

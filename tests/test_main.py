@@ -1,6 +1,7 @@
 """The command line as its users meet it: real processes, exit codes, sentences."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -101,6 +102,25 @@ async def test_commands_share_the_postgres_of_a_running_server(tmp_path: Path) -
         await connection.close()
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_stop_closes_everything(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "mim", "serve", "--port", "0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stderr is not None
+        assert any('"listening"' in line for line in server.stderr)
+        assert "another mim server runs on the data folder" in refusal(mim("serve", "--port", "0", cwd=tmp_path))
+        server.send_signal(number)
+        assert "Traceback" not in server.stderr.read()
+
+    assert server.returncode == 0
+    assert not (tmp_path / "data" / "postgres" / "cluster" / "postmaster.pid").exists()
 
 
 def test_config_shows_what_is_in_effect_and_why(tmp_path: Path) -> None:
