@@ -224,6 +224,7 @@ class EmbeddedPostgres:
     def _launch(self, patience: float) -> None:
         """One attempt to start; returns when it may be waited for or tried again. Raises EmbeddedError."""
         self._socket_dir = self._choose_socket_dir()
+        (self._cluster / "mim.conf").unlink(missing_ok=True)  # root, started in between, may own it
         (self._cluster / "mim.conf").write_text(MIM_CONF)
         (self._cluster / "mim.conf").chmod(0o644)
         for lock in (self._cluster / "postmaster.pid", self._socket_dir / f".s.PGSQL.{PORT}.lock"):

@@ -34,9 +34,7 @@ def owner_of(cluster: Path) -> pwd.struct_passwd | None:
     if uid != 0:
         return pwd.getpwuid(uid)
     if cluster.exists():
-        raise EmbeddedError(
-            f"{cluster} belongs to root, as whom Postgres does not run; chown -R it to {SERVER_USER}"
-        )
+        raise EmbeddedError(f"{cluster} belongs to root, as whom Postgres does not run; chown -R it to {SERVER_USER}")
     return _server_user()
 
 

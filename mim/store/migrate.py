@@ -41,13 +41,9 @@ class Migration(NamedTuple):
 def read_migrations(folder: Path = FOLDER) -> list[Migration]:
     """The files of `folder`, numbered 1, 2, 3, ... Raises MigrationError for a gap or an odd name."""
     files = sorted(folder.glob("*.sql"))
-    migrations = [
-        Migration(int(file.name[:4]), file.stem, file.read_text()) for file in files if _named(file)
-    ]
+    migrations = [Migration(int(file.name[:4]), file.stem, file.read_text()) for file in files if _named(file)]
     if [migration.number for migration in migrations] != list(range(1, len(migrations) + 1)):
-        raise MigrationError(
-            f"the files in {folder} are not numbered 0001, 0002, ... without gap or repetition"
-        )
+        raise MigrationError(f"the files in {folder} are not numbered 0001, 0002, ... without gap or repetition")
     return migrations
 
 
