@@ -30,7 +30,10 @@ class Caller(Struct, frozen=True):
 
 
 class ChatState(Struct, frozen=True):
-    """A chat as one user sees it (proto/frames.md#chat). `kind` is direct, group or left."""
+    """A chat as one user sees it (proto/frames.md#chat). `kind` is direct, group or left.
+
+    Of a group that the user is out of nothing but the kind is told; a direct chat may come back, so its numbers are.
+    """
 
     kind: str
     title: str | None
@@ -45,16 +48,10 @@ class ChatState(Struct, frozen=True):
     peer: int | UnsetType = UNSET
     notice: str | UnsetType = UNSET
 
-
-class LeftState(Struct, frozen=True):
-    """A chat that the user is out of. A direct chat may come back, so its numbers are told; a group's are not."""
-
-    kind: str = "left"
-    peer: int | UnsetType = UNSET
-    head: int | UnsetType = UNSET
-    rev: int | UnsetType = UNSET
-    first: int | UnsetType = UNSET
-    read: int | UnsetType = UNSET
+    @property
+    def is_left(self) -> bool:
+        """Whether the user is out of the chat."""
+        return self.kind == "left"
 
 
 class ChatInfo(ChatState, frozen=True, kw_only=True):

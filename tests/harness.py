@@ -28,6 +28,12 @@ PATIENCE_S = 10.0
 HELLO, SEND, READ, TYPING, RECV, FETCH, CALL, PING, CHANGES = range(1, 10)
 READY, ACK, MSG, CHANGE, READBY, RESULT, ERROR, USER_TYPING, CHAT, SYNCED, BYE, PONG, NOTE, NACK = range(16, 30)
 
+# The state of a group that one is out of: every key, and no news.
+LEFT = {
+    "kind": "left", "title": None, "count": 0, "head": 0, "rev": 0, "first": 0, "read": 0,
+    "role": "member", "muted": False, "pinned": False,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class RunningServer:

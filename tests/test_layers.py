@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": BASE,
     "bus": BASE,
     "auth": BASE | {"store"},
-    "hub": BASE | {"bus"},
+    "hub": BASE | {"bus", "wire"},
     "chat": BASE | {"wire", "store", "bus", "auth"},
     "push": BASE | {"store", "bus"},
     "gateway": BASE | {"wire", "chat", "hub", "auth"},

@@ -9,7 +9,7 @@ from mim.chat.context import Context
 from mim.chat.sending import SendParams, Sent, Waiter
 from mim.chat.texts import check_text
 from mim.errors import Code, PeerError
-from mim.model import Caller, ChatInfo, ChatState, LeftState, Role
+from mim.model import Caller, ChatInfo, ChatState, Role
 from mim.store import changes, chats
 from mim.store.changes import ChangeRow
 from mim.store.chats import LockedChat
@@ -134,7 +134,7 @@ async def get(context: Context, caller: Caller, params: ChatParams) -> ChatInfo:
 async def list_chats(context: Context, caller: Caller, params: ListParams) -> list[ChatInfo]:
     """The caller's chats, latest activity first."""
     rows = await chats.page(context.pool, caller.user, params.before, min(params.limit, 200))
-    return [info(chat, state) for chat, state in rows if not isinstance(state, LeftState)]
+    return [info(chat, state) for chat, state in rows]
 
 
 @method("chat.members")
@@ -164,15 +164,15 @@ async def update(context: Context, caller: Caller, params: UpdateParams) -> Empt
     async with context.pool.acquire() as conn, conn.transaction():
         chat = await chats.lock(conn, params.chat)
         check_right((await chats.member(conn, chat.id, caller.user)).role, Role.MANAGER, chat)
-        if not isinstance(title, UnsetType):
+        if not isinstance(title, UnsetType) and title != chat.title:
             await chats.set_title(conn, chat.id, title)
             logged.append(await _log(conn, context, caller, chat, "title", title))
-        if not isinstance(notice, UnsetType):
+        if not isinstance(notice, UnsetType) and notice != chat.notice:
             await chats.set_notice(conn, chat.id, notice)
             logged.append(await _log(conn, context, caller, chat, "notice", notice))
     for row in logged:
         context.publisher.change(chat, row)
-    if not isinstance(title, UnsetType):
+    if any(row.kind == "title" for row in logged):
         context.publisher.states(chat.id, await chats.states(context.pool, chat.id))
     return Empty()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mim.bus.port import Bus, CloseDevice, Envelope, Join, Leave, chat_topic, device_topic, user_topic
 from mim.errors import CloseReason
-from mim.model import Caller, ChatState, LeftState, body_of
+from mim.model import Caller, ChatState, body_of
 from mim.store.changes import ChangeRow
 from mim.store.chats import LockedChat
 from mim.store.committer import Pending
@@ -52,11 +52,11 @@ class Publisher:
                 user_topic(user), Envelope(hidden, counted=True) if before else Envelope(full, counted=True)
             )
 
-    def states(self, chat: int, states: Iterable[tuple[int, ChatState | LeftState]], *, joined: bool = False) -> None:
+    def states(self, chat: int, states: Iterable[tuple[int, ChatState]], *, joined: bool = False) -> None:
         """The chat as each of these users sees it now. `joined`: their sockets begin to listen to it."""
         for user, state in states:
             control: Join | Leave | None = None
-            if isinstance(state, LeftState):
+            if state.is_left:
                 control = Leave(chat)
             elif joined and state.kind != "direct":
                 control = Join(chat, state.first)

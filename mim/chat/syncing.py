@@ -5,8 +5,7 @@ from typing import Any, Final
 
 from mim.chat.context import Context
 from mim.chat.history import message_frame
-from mim.model import ChatState
-from mim.store import messages
+from mim.store import chats, messages, sync
 from mim.store.sync import Changed
 from mim.wire.frames import ChatFrame
 
@@ -18,14 +17,22 @@ CHATS_AT_ONCE: Final = 20
 MARGIN_S: Final = 5
 
 
-async def frames(context: Context, user: int, changed: Changed, since_at: int | None) -> AsyncIterator[list[Any]]:
+async def groups(context: Context, user: int, device: int) -> dict[int, int] | None:
+    """Groups to listen to: chat to the first seq that the user may see. None for a revoked device."""
+    return await chats.groups_of(context.pool, user, device)
+
+
+async def missed(context: Context, user: int, cursor: str | None, system: int) -> Changed:
+    """What changed since the cursor; everything without one, or with one that database `system` cannot vouch for."""
+    return await sync.changed(context.pool, user, sync.parse_cursor(cursor) if cursor else None, system)
+
+
+async def frames(context: Context, user: int, changed: Changed) -> AsyncIterator[list[Any]]:
     """Portions of a sync: CHAT frames, each followed by its newest messages, oldest first."""
-    since = since_at - MARGIN_S if changed.resumed and since_at is not None else 0
+    since = 0 if changed.since is None else changed.since.at - MARGIN_S
     for start in range(0, len(changed.chats), CHATS_AT_ONCE):
         portion = changed.chats[start : start + CHATS_AT_ONCE]
-        talked = [
-            (chat, state) for chat, state in portion if isinstance(state, ChatState) and state.head >= state.first
-        ]
+        talked = [(chat, state) for chat, state in portion if not state.is_left and state.head >= state.first]
         newest = await messages.newest(
             context.pool, user, [chat for chat, _ in talked], [state.first for _, state in talked], since, NEWEST
         )  # fmt: skip

@@ -40,12 +40,13 @@ from mim.wire.frames import (
     Synced,
     Typing,
 )
-from mim.wire.session import PONG, Refuse, Reply, Session, State
+from mim.wire.session import MAX_WAITING_REQUESTS, PONG, Refuse, Reply, Session, State
 
 if TYPE_CHECKING:
     from mim.gateway.gateway import Gateway
 
 PACE_BYTES: Final = 64 * 1024  # unsent bytes above which replies and sync wait for the reader
+UNREADABLE: Final = "the message cannot be read or is larger than 64 KiB"
 CLOSING_S: Final = 3.0  # how long a peer may take to finish the closing handshake
 MAX_HELD: Final = 5000  # live frames that wait for READY
 COUNTED: Final = (Msg, MsgWithMeta, Change)  # what RECV counts
@@ -69,7 +70,7 @@ class Connection(asyncio.Protocol):
             logger=gateway.ws_logger,
         )
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
-        self._parts: list[bytes] | None = None  # a fragmented message so far
+        self._parts: bytearray | None = None  # a fragmented message so far
         self._parts_text = False
         self._requests: deque[Any] | None = None
         self._worker: asyncio.Task[Any] | None = None
@@ -159,12 +160,12 @@ class Connection(asyncio.Protocol):
     # -- the handshake ---------------------------------------------------------------------
 
     def _upgrade(self, request: Request) -> None:
-        upgrade = handshake.read_upgrade(request)
         peer = self._transport.get_extra_info("peername")
-        self.address = handshake.client_address(
-            peer[0] if isinstance(peer, tuple) else "", request.headers, self._gateway.trusted_proxies
-        )
         try:
+            upgrade = handshake.read_upgrade(request)
+            self.address = handshake.client_address(
+                peer[0] if isinstance(peer, tuple) else "", request.headers, self._gateway.trusted_proxies
+            )
             self._gateway.admit(self, upgrade)
         except PeerError as exc:
             self.respond(handshake.refusal(exc))
@@ -184,21 +185,33 @@ class Connection(asyncio.Protocol):
 
     def respond(self, response: Response) -> None:
         """Answer the upgrade: with 101 the socket is open, with anything else it closes."""
+        if self._closing:
+            return
         self._ws.send_response(response)
         self._flush()
 
     def _flush(self) -> None:
         """Write what the WebSocket layer has to say: handshake, pongs, close frames."""
-        if self._ws.parser_exc is not None and not self._closing:
-            self._closing = True
-            if self._session.state is State.READY:
-                self._write_message(Bye(CloseReason.PROTOCOL, "the message cannot be read or is larger than 64 KiB"))
-            self._session.closed()
+        if self._ws.parser_exc is not None and not self._closing and self._ws.state is WsState.CLOSING:
+            self._write_message(self._last_word(Code.BAD_FRAME, CloseReason.PROTOCOL, UNREADABLE))
         for data in self._ws.data_to_send():
             if data:
                 self._transport.write(data)
             else:
-                self._transport.close()
+                self._hang_up()
+        self._check_speed()
+
+    def _hang_up(self) -> None:
+        """Close when the rest is sent. Nothing is added to it, and a peer that does not read it is dropped."""
+        if not self._closing:
+            self._closing = True
+            self._session.closed()
+            self._gateway.linger(self, CLOSING_S)
+        self._transport.close()
+
+    def _check_speed(self) -> None:
+        if not self._closing and self._transport.get_write_buffer_size() > self._gateway.slow_bytes:
+            self.evict(CloseReason.SLOW)
 
     # -- frames in -------------------------------------------------------------------------
 
@@ -208,13 +221,13 @@ class Connection(asyncio.Protocol):
             if frame.fin:
                 self._take(opcode is Opcode.TEXT, bytes(frame.data))
             else:
-                self._parts = [bytes(frame.data)]
+                self._parts = bytearray(frame.data)
                 self._parts_text = opcode is Opcode.TEXT
         elif opcode is Opcode.CONT and self._parts is not None:
-            self._parts.append(bytes(frame.data))
+            self._parts += frame.data
             if frame.fin:
                 parts, self._parts = self._parts, None
-                self._take(self._parts_text, b"".join(parts))
+                self._take(self._parts_text, bytes(parts))
 
     def _take(self, text: bool, data: bytes) -> None:
         """One whole message of the client."""
@@ -246,7 +259,8 @@ class Connection(asyncio.Protocol):
             self.write(Error(0, Code.UNAVAILABLE, "too many READs wait for storage; send it again later", 1000))
 
     def _typing(self, frame: Typing) -> None:
-        if self._gateway.context.typing.is_new(self.caller, frame.chat):
+        waiting = 0 if self._requests is None else len(self._requests)
+        if waiting < MAX_WAITING_REQUESTS and self._gateway.context.typing.is_new(self.caller, frame.chat):
             self._queue(frame)
 
     def _queue(self, frame: Any) -> None:
@@ -288,16 +302,14 @@ class Connection(asyncio.Protocol):
         self._transport.write(message)
         self.stale = True
         self.sent += counted
-        if self._transport.get_write_buffer_size() > self._gateway.slow_bytes:
-            self.evict(CloseReason.SLOW)
+        self._check_speed()
 
     def write(self, frame: ServerFrame) -> None:
         """Write a reply at once. Must not block; closes the connection as slow above the limit."""
         if self._closing:
             return
         self._write_message(frame)
-        if self._transport.get_write_buffer_size() > self._gateway.slow_bytes:
-            self.evict(CloseReason.SLOW)
+        self._check_speed()
 
     async def write_paced(self, frames: Iterable[ServerFrame]) -> None:
         """Write frames no faster than the reader takes them."""
@@ -367,23 +379,25 @@ class Connection(asyncio.Protocol):
         """Say BYE, or before READY ERROR, and close."""
         retry_after = self._gateway.retry_after(reason)
         words = detail or EXPLAINED.get(CloseReason(reason), "")
-        if self._session.state is State.READY:
-            self._end(Bye(reason, words, retry_after), CLOSE_CODE[CloseReason(reason)], reason)
-        else:
-            code = Code.UNAUTHORIZED if CLOSE_CODE[CloseReason(reason)] in (4500, 4501, 4502) else Code.UNAVAILABLE
-            self._end(Error(0, code, words, retry_after), CLOSE_CODE[CloseReason(reason)], reason)
+        code = Code.UNAUTHORIZED if CLOSE_CODE[CloseReason(reason)] in (4500, 4501, 4502) else Code.UNAVAILABLE
+        self._end(self._last_word(code, reason, words, retry_after), CLOSE_CODE[CloseReason(reason)], reason)
 
     def refuse_session(self, effect: Refuse) -> None:
         """The session cannot go on."""
-        ready = self._session.state is State.READY
-        frame: ServerFrame = (
-            Bye(effect.reason, effect.detail) if ready else Error(effect.ref, effect.code, effect.detail)
-        )
-        self._end(frame, CLOSE_CODE[effect.reason], effect.reason)
+        last = self._last_word(effect.code, effect.reason, effect.detail, ref=effect.ref)
+        self._end(last, CLOSE_CODE[effect.reason], effect.reason)
+
+    def _last_word(
+        self, code: Code, reason: str, detail: str, retry_after: int | None = None, ref: int = 0
+    ) -> ServerFrame:
+        """What is said before a close: BYE, or before READY ERROR."""
+        if self._session.state is State.READY:
+            return Bye(reason, detail, retry_after)
+        return Error(ref, code, detail, retry_after)
 
     def _end(self, last: ServerFrame, close_code: int, reason: str) -> None:
         if self._closing or self._ws.state is not WsState.OPEN:
-            self._transport.close()
+            self._hang_up()
             return
         self._write_message(last)
         self._closing = True
@@ -391,14 +405,18 @@ class Connection(asyncio.Protocol):
         self._gateway.closing(self, reason, CLOSING_S)
         self._ws.send_close(close_code, reason)
         self._flush()
+        self._transport.resume_reading()  # the peer's own close must be heard
 
     def due(self, now: float) -> float | None:
         """The wheel asks: is the time of this connection over?"""
         if self._closing:
             self._transport.abort()
             return None
-        if self._session.state is not State.READY:
+        if self._session.state is State.NEW:
             self.evict(CloseReason.UNAUTHORIZED, "no HELLO with a token came in time")
+            return None
+        if self._session.state is State.OPENING:
+            self._give_up_opening()
             return None
         left = self.expires - self._gateway.clock.now()
         if left <= 0:
@@ -409,6 +427,15 @@ class Connection(asyncio.Protocol):
             self.evict(CloseReason.NO_PING)
             return None
         return min(deadline, now + left)
+
+    def _give_up_opening(self) -> None:
+        """Storage does not answer, which says nothing about the token: the client is to come back."""
+        reason, words = CloseReason.SHUTTING_DOWN, "the session could not be opened in time; connect again"
+        if self.is_open:
+            self.evict(reason, words)
+        else:
+            late = PeerError(Code.UNAVAILABLE, words, self._gateway.retry_after(reason))
+            self.respond(handshake.refusal(late))
 
     def deadline(self) -> float:
         """When the wheel should ask next, as a monotonic second."""

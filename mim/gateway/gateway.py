@@ -15,10 +15,10 @@ from prometheus_client import Histogram
 from websockets.http11 import Response
 
 from mim.chat.context import Context
+from mim.chat.freshness import Freshness
 from mim.errors import CLOSE_CODE, CloseReason, Code, PeerError
 from mim.gateway import handshake
 from mim.gateway.connection import Connection
-from mim.gateway.freshness import Freshness
 from mim.gateway.opening import open_session
 from mim.hub.hub import Hub
 from mim.hub.wheel import TimingWheel
@@ -127,11 +127,16 @@ class Gateway:
 
     def open(self, connection: Connection, hello: Hello, response: Response | None) -> None:
         """Authenticate and sync a connection; `response` is the 101 of a client that came with its token."""
+        self.linger(connection, self.context.settings.hello_timeout_s)
         self.tasks.spawn(open_session(self, connection, hello, response), name="opening a session")
 
     def closing(self, connection: Connection, reason: str, within_s: float) -> None:
         """A connection said its last word; it is dropped if the peer does not finish in time."""
         self.closes[reason] += 1
+        self.linger(connection, within_s)
+
+    def linger(self, connection: Connection, within_s: float) -> None:
+        """Ask a connection that is about to open or close whether it has, this much later."""
         self.wheel.discard(connection)
         self.wheel.add(connection, self.clock.monotonic() + within_s)
 

@@ -6,13 +6,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import Struct
-from websockets.datastructures import Headers
+from websockets.datastructures import Headers, MultipleValuesError
 from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from mim.errors import HTTP_STATUS, PeerError
+from mim.errors import HTTP_STATUS, Code, PeerError
 from mim.wire.codec import CODECS, MSGPACK, Codec
 from mim.wire.frames import Hello, HelloOptions
 
@@ -27,9 +27,17 @@ class Upgrade(Struct, frozen=True):
 
 
 def read_upgrade(request: Request) -> Upgrade:
-    """Read the request line and the Authorization header; what is wrong with options is ignored like unknown ones."""
-    parts = urlsplit(request.path)
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    """Read the request line and the Authorization header; what is wrong with options is ignored like unknown ones.
+
+    Raises PeerError `bad_frame` for what is no address, or names more than one token.
+    """
+    try:
+        parts = urlsplit(request.path)
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    except ValueError:
+        raise PeerError(Code.BAD_FRAME, "the address of the request cannot be read") from None
+    except MultipleValuesError:
+        raise PeerError(Code.BAD_FRAME, "send the header Authorization once") from None
     if scheme.lower() != "bearer" or not token:
         return Upgrade(parts.path, None)
     query = {key: values[-1] for key, values in parse_qs(parts.query).items()}

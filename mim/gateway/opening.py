@@ -1,8 +1,7 @@
 """From HELLO to SYNCED (proto/session.md#opening).
 
 The order closes the races: the connection listens to its topics before the rows are read that tell what it missed,
-and a commit is
-visible before it is published. So a message is in the sync, or delivered live, or both.
+and a commit is visible before it is published. So a message is in the sync, or delivered live, or both.
 """
 
 from typing import TYPE_CHECKING
@@ -10,14 +9,12 @@ from typing import TYPE_CHECKING
 from websockets.http11 import Response
 
 from mim.auth import Principal, Revoked
-from mim.bus.port import chat_topic, device_topic, user_topic
 from mim.chat import syncing
 from mim.chat.calls import peer_error
 from mim.errors import CloseReason, Code, PeerError
 from mim.gateway import handshake
 from mim.gateway.admission import check_app_version
 from mim.model import Caller
-from mim.store import chats, sync
 from mim.wire.frames import Hello, Limits, Ready, ReadySession, Synced
 from mim.wire.session import Refuse
 
@@ -51,14 +48,13 @@ async def _open(
         return
     connection.become(Caller(principal.user, principal.device, connection.id), principal.exp)
     await _listen(gateway, connection, principal)
-    cursor = sync.parse_cursor(hello.cursor) if hello.cursor else None
-    changed = await sync.changed(context.pool, principal.user, cursor, gateway.freshness.system)
+    changed = await syncing.missed(context, principal.user, hello.cursor, gateway.freshness.system)
     if connection.is_closing:
         return
     if response is not None:
         connection.respond(response)
-    connection.opened(Ready(ref, _session(gateway, principal, changed.resumed)))
-    async for frames in syncing.frames(context, principal.user, changed, cursor.at if cursor else None):
+    connection.opened(Ready(ref, _session(gateway, principal, changed.since is not None)))
+    async for frames in syncing.frames(context, principal.user, changed):
         await connection.write_paced(frames)
     connection.synced(Synced(changed.horizon.cursor()), changed.horizon.at)
 
@@ -69,14 +65,12 @@ async def _listen(gateway: "Gateway", connection: "Connection", principal: Princ
     The groups are read after the device's topic is heard, so a revocation is either seen here or heard there.
     """
     context = gateway.context
-    device = device_topic(principal.device)
-    await gateway.hub.attach(connection, {device: 1, user_topic(principal.user): 1})
+    await gateway.hub.attach_user(connection, principal.user, principal.device)
     context.publisher.close_device(principal.device, CloseReason.REPLACED, keep=connection.id)
-    groups = await chats.groups_of(context.pool, principal.user, principal.device)
+    groups = await syncing.groups(context, principal.user, principal.device)
     if groups is None:
         raise Revoked
-    if groups:
-        await gateway.hub.attach(connection, {chat_topic(chat): first for chat, first in groups.items()})
+    await gateway.hub.join(connection, groups)
 
 
 def _session(gateway: "Gateway", principal: Principal, resumed: bool) -> ReadySession:

@@ -7,7 +7,7 @@ bytes of a frame are prepared once per envelope and kind of socket, whatever the
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from mim.bus.port import Bus, CloseDevice, Envelope, Join, Leave, chat_topic
+from mim.bus.port import Bus, CloseDevice, Envelope, Join, Leave, chat_topic, device_topic, user_topic
 from mim.hub.prepared import binary_message, text_message
 
 
@@ -33,6 +33,7 @@ class Hub:
         self._bus = bus
         self._topics: dict[str, dict[Listener, int]] = {}
         self._topics_of: dict[Listener, list[str]] = {}
+        self._left: dict[Listener, set[str]] = {}  # by listeners whose groups are being read: what they left since
         self.deliveries = 0
         bus.listen(self.deliver)
 
@@ -43,10 +44,29 @@ class Hub:
         """Let `listener` hear `topics` (topic to the first seq it may see); returns once that is certain."""
         for topic, first in topics.items():
             self._add(listener, topic, first)
+        self._left[listener] = set()
         await self._bus.subscribe(topics)
+
+    async def join(self, listener: Listener, groups: Mapping[int, int]) -> None:
+        """Let an attached `listener` hear the groups (chat to first seq) that were read after :meth:`attach`.
+
+        What Join and Leave told since is newer than what was read, and wins.
+        """
+        left = self._left.pop(listener, set())
+        topics = {chat_topic(chat): first for chat, first in groups.items()}
+        fresh = topics.keys() - left - set(self._topics_of.get(listener, ()))
+        for topic in fresh:
+            self._add(listener, topic, topics[topic])
+        if fresh:
+            await self._bus.subscribe(fresh)
+
+    async def attach_user(self, listener: Listener, user: int, device: int) -> None:
+        """Let `listener` hear what is for its user and for its device."""
+        await self.attach(listener, {device_topic(device): 1, user_topic(user): 1})
 
     def detach(self, listener: Listener) -> None:
         """Forget a connection that is gone."""
+        self._left.pop(listener, None)
         self._bus.unsubscribe([topic for topic in self._topics_of.pop(listener, ()) if self._remove(listener, topic)])
 
     def deliver(self, topic: str, envelope: Envelope) -> None:
@@ -84,18 +104,24 @@ class Hub:
                 topic = chat_topic(chat)
                 for listener in listeners:
                     self._add(listener, topic, first)
+                    self._left.get(listener, set()).discard(topic)
                 self._bus.subscribe_soon([topic])
             case Leave(chat):
                 topic = chat_topic(chat)
                 for listener in listeners:
-                    if topic in self._topics_of.get(listener, ()):
-                        self._topics_of[listener].remove(topic)
-                        if self._remove(listener, topic):
-                            self._bus.unsubscribe([topic])
+                    self._leave(listener, topic)
             case CloseDevice(reason, keep):
                 for listener in listeners:
                     if listener.id != keep:
                         listener.evict(reason)
+
+    def _leave(self, listener: Listener, topic: str) -> None:
+        if listener in self._left:
+            self._left[listener].add(topic)
+        if topic in self._topics_of.get(listener, ()):
+            self._topics_of[listener].remove(topic)
+            if self._remove(listener, topic):
+                self._bus.unsubscribe([topic])
 
     def _add(self, listener: Listener, topic: str, first: int) -> None:
         listeners = self._topics.setdefault(topic, {})

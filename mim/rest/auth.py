@@ -14,9 +14,7 @@ LOCALE_LIMIT = 35
 # Tokens and codes must not stay in a cache on the way.
 _PRIVATE = {"Cache-Control": "no-store"}
 
-Phone = Annotated[
-    str, Meta(max_length=64, description="As people write it; with + or as dialled in the country")
-]
+Phone = Annotated[str, Meta(max_length=64, description="As people write it; with + or as dialled in the country")]
 
 
 class CodeParams(Struct):
@@ -74,9 +72,7 @@ def auth_router(identity: Identity) -> APIRouter:
     async def verify(request: Request) -> Response:
         params = await read_json(request, VerifyParams)
         device = params.device
-        signed_in = await identity.verify(
-            params.phone, params.code, device.name, device.os, client_address(request)
-        )
+        signed_in = await identity.verify(params.phone, params.code, device.name, device.os, client_address(request))
         return json_answer(signed_in, headers=_PRIVATE)
 
     @router.post(
@@ -98,6 +94,4 @@ def client_address(request: Request) -> str:
 
 def client_locale(request: Request) -> str:
     """The first language that the client asks for, or ""."""
-    return (
-        request.headers.get("accept-language", "").partition(",")[0].partition(";")[0].strip()[:LOCALE_LIMIT]
-    )
+    return request.headers.get("accept-language", "").partition(",")[0].partition(";")[0].strip()[:LOCALE_LIMIT]

@@ -76,9 +76,7 @@ def described(params: Any, value: Any, *codes: Code) -> dict[str, Any]:
     failures: dict[int, list[str]] = {}
     for code in (Code.BAD_FRAME, Code.TOO_LARGE, *codes):
         failures.setdefault(HTTP_STATUS[code], []).append(code)
-    responses = {
-        str(status): _content(Failure, ", ".join(words)) for status, words in sorted(failures.items())
-    }
+    responses = {str(status): _content(Failure, ", ".join(words)) for status, words in sorted(failures.items())}
     return {
         "requestBody": {"required": True, **_content(params)},
         "responses": {"200": _content(value, "Done"), **responses},

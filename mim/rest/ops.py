@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 
+import structlog
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -10,7 +11,8 @@ from mim.chat.context import Context
 from mim.config import secret
 from mim.errors import Code, PeerError
 from mim.rest.bodies import json_answer
-from mim.store.db import UNAVAILABLE
+
+log = structlog.get_logger("mim.ops")
 
 PROBE_S = 2.0
 
@@ -28,7 +30,8 @@ def ops_router(context: Context) -> APIRouter:
         try:
             async with asyncio.timeout(PROBE_S):
                 await context.pool.fetchval("select 1")
-        except UNAVAILABLE:
+        except Exception as exc:  # noqa: BLE001 - whatever keeps storage from answering, the node is not ready
+            log.warning("not ready", error=type(exc).__name__)
             return json_answer({"status": "unavailable", "postgres": "away"}, 503)
         return json_answer({"status": "ok", "postgres": "ok"})
 

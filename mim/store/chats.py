@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import UNSET, Struct
 
 from mim.errors import Code, PeerError
-from mim.model import ChatState, Kind, LeftState, Role
+from mim.model import ChatState, Kind, Role
 from mim.store.db import Connection, Pool
 
 STATE = """
@@ -26,6 +26,8 @@ class LockedChat(Struct, frozen=True):
     members: int
     low: int | None
     high: int | None
+    title: str | None
+    notice: str | None
 
     @property
     def is_direct(self) -> bool:
@@ -48,19 +50,18 @@ def not_member() -> PeerError:
     return PeerError(Code.NOT_MEMBER, "you are not a member of this chat")
 
 
-def state_of(row: Any) -> ChatState | LeftState:
+def state_of(row: Any) -> ChatState:
     """The state of a STATE row as its user sees it."""
     direct = row["kind"] == Kind.DIRECT
-    peer = (row["low"] if row["user_id"] == row["high"] else row["high"]) if direct else UNSET
-    if row["left_at"] is not None:
-        if not direct:
-            return LeftState()
-        return LeftState(peer=peer, head=row["head"], rev=row["rev"], first=row["first_seq"], read=row["read_seq"])
+    left = row["left_at"] is not None
+    if left and not direct:
+        return LEFT_GROUP
+    peer = row["low"] if row["user_id"] == row["high"] else row["high"]
     return ChatState(
-        kind="direct" if direct else "group",
+        kind="left" if left else "direct" if direct else "group",
         title=row["title"],
         count=row["members"],
-        peer=peer,
+        peer=peer if direct else UNSET,
         head=row["head"],
         rev=row["rev"],
         first=row["first_seq"],
@@ -72,6 +73,11 @@ def state_of(row: Any) -> ChatState | LeftState:
     )
 
 
+LEFT_GROUP = ChatState(
+    kind="left", title=None, count=0, head=0, rev=0, first=0, read=0, role="member", muted=False, pinned=False
+)
+
+
 # -- reading ---------------------------------------------------------------------------------
 
 
@@ -80,14 +86,10 @@ async def state(db: Pool | Connection, chat: int, user: int) -> ChatState:
     row = await db.fetchrow(f"{STATE} where m.chat_id = $1 and m.user_id = $2 and m.left_at is null", chat, user)
     if row is None:
         raise not_member()
-    found = state_of(row)
-    assert isinstance(found, ChatState)
-    return found
+    return state_of(row)
 
 
-async def states(
-    db: Pool | Connection, chat: int, users: Sequence[int] | None = None
-) -> list[tuple[int, ChatState | LeftState]]:
+async def states(db: Pool | Connection, chat: int, users: Sequence[int] | None = None) -> list[tuple[int, ChatState]]:
     """(user, state) of the named users who have or had a place in the chat; of all present ones when None."""
     if users is None:
         rows = await db.fetch(f"{STATE} where m.chat_id = $1 and m.left_at is null order by m.user_id", chat)
@@ -96,9 +98,7 @@ async def states(
     return [(row["user_id"], state_of(row)) for row in rows]
 
 
-async def page(
-    db: Pool | Connection, user: int, before: int | None, limit: int
-) -> list[tuple[int, ChatState | LeftState]]:
+async def page(db: Pool | Connection, user: int, before: int | None, limit: int) -> list[tuple[int, ChatState]]:
     """(chat, state) of the user's chats, latest activity first, those after chat `before` in that order."""
     rows = await db.fetch(
         f"""{STATE} where m.user_id = $1 and m.left_at is null
@@ -164,11 +164,11 @@ async def existing_users(db: Pool | Connection, users: Iterable[int]) -> set[int
 async def lock(conn: Connection, chat: int) -> LockedChat:
     """Lock the chat's row; PeerError `not_member` when there is none. Read members only after this."""
     row = await conn.fetchrow(
-        "select id, kind, head, rev, members, low, high from chat where id = $1 for no key update", chat
+        "select id, kind, head, rev, members, low, high, title, notice from chat where id = $1 for no key update", chat
     )
     if row is None:
         raise not_member()
-    return LockedChat(row["id"], Kind(row["kind"]), row["head"], row["rev"], row["members"], row["low"], row["high"])
+    return LockedChat(**{**row, "kind": Kind(row["kind"])})
 
 
 async def member(conn: Connection, chat: int, user: int) -> Member:

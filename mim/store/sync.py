@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from mim.model import ChatState, LeftState
+from mim.model import ChatState
 from mim.store.chats import STATE, state_of
 from mim.store.db import Connection, Pool
 
@@ -58,8 +58,8 @@ class Changed(Struct, frozen=True):
     """The chats that a sync tells of, newest activity first, and the horizon it was read at."""
 
     horizon: Horizon
-    resumed: bool
-    chats: list[tuple[int, ChatState | LeftState]]
+    since: Horizon | None  # what it resumed from; None: everything is told
+    chats: list[tuple[int, ChatState]]
 
 
 async def changed(db: Pool | Connection, user: int, since: Horizon | None, system: int) -> Changed:
@@ -83,4 +83,4 @@ async def changed(db: Pool | Connection, user: int, since: Horizon | None, syste
         return await changed(db, user, None, system)
     now = Horizon(rows[0]["horizon_at"], rows[0]["horizon_xid"], system)
     chats = [(row["chat_id"], state_of(row)) for row in rows if row["chat_id"] is not None]
-    return Changed(now, xid is not None, chats)
+    return Changed(now, since if xid is not None else None, chats)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.harness import CHANGE, CHAT, MSG, Phone, Refused, RunningServer, group
+from tests.harness import CHANGE, CHAT, LEFT, MSG, Phone, Refused, RunningServer, group
 
 
 async def change(phone: Phone, chat: int) -> tuple[int, str, int, dict[str, object]]:
@@ -63,10 +63,10 @@ async def test_who_leaves_or_is_kicked_gets_nothing_more(server: RunningServer) 
         await tablet.gets(CHAT, chat)
         await mina.calls("chat.kick", chat=chat, users=[sora.user])
         for phone in (sora, tablet):
-            assert (await phone.gets(CHAT, chat))[2] == {"kind": "left"}
+            assert (await phone.gets(CHAT, chat))[2] == LEFT
         assert await change(jun, chat) == (1, "kick", mina.user, {"after": 0, "users": [sora.user]})
         await jun.calls("chat.leave", chat=chat)
-        assert (await jun.gets(CHAT, chat))[2] == {"kind": "left"}
+        assert (await jun.gets(CHAT, chat))[2] == LEFT
         assert await change(mina, chat) == (1, "kick", mina.user, {"after": 0, "users": [sora.user]})
         assert await change(mina, chat) == (2, "leave", jun.user, {"after": 0})
         await mina.sends(chat, "alone now")

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.harness import CHANGE, CHAT, MSG, READ, SYNCED, Phone, RunningServer, direct, group, token_for
+from tests.harness import CHANGE, CHAT, LEFT, MSG, READ, SYNCED, Phone, RunningServer, direct, group, token_for
 
 
 async def test_a_first_sync_tells_all_chats_newest_first(server: RunningServer) -> None:
@@ -75,7 +75,7 @@ async def test_resume_tells_of_states_reads_and_lost_chats(server: RunningServer
             states = {frame[1]: frame[2] for frame in jun.inbox if frame[0] == CHAT}
             assert set(states) == {renamed, kicked, read, reacted, fresh}
             assert states[renamed]["title"] == "new"
-            assert states[kicked] == {"kind": "left"}
+            assert states[kicked] == LEFT
             assert states[read]["read"] == 1
             assert states[reacted]["rev"] == 1
             assert [frame[3] for frame in (await jun.changes(reacted))[0]] == ["react"]

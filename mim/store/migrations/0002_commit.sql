@@ -20,7 +20,7 @@ begin
     stamp := extract(epoch from clock_timestamp())::bigint; -- after the wait, so that times rise with seq
 
     return query
-    with input as materialized (
+    with input as (
         select i.chat_id, i.user_id, i.device_id, i.cid, i.txt, i.extra, i.ord,
                c.head, c.kind, c.low, c.high, c.hidden,
                m.user_id is not null and (m.left_at is null or c.kind = 1) as allowed,
@@ -31,45 +31,45 @@ begin
         left join member m on m.chat_id = i.chat_id and m.user_id = i.user_id
         left join message s on s.chat_id = i.chat_id and s.device_id = i.device_id and s.cid = i.cid
     ),
-    fresh as materialized (
-        select i.chat_id, i.user_id, i.device_id, i.cid, i.txt, i.extra, i.ord, i.hidden,
-               i.head + row_number() over (partition by i.chat_id order by i.ord) as seq
+    judged as materialized (
+        select i.*, i.old_seq is null and i.allowed as fresh,
+               i.head + count(*) filter (where i.old_seq is null and i.allowed)
+                            over (partition by i.chat_id order by i.ord) as seq
         from input i
-        where i.allowed and i.old_seq is null
     ),
     inserted as (
         insert into message (chat_id, seq, sender, device_id, cid, at, text, extra)
-        select f.chat_id, f.seq, f.user_id, f.device_id, f.cid, stamp, f.txt, f.extra::jsonb
-        from fresh f
+        select j.chat_id, j.seq, j.user_id, j.device_id, j.cid, stamp, j.txt, j.extra::jsonb
+        from judged j where j.fresh
     ),
     raised as (
         update chat c
         set head = f.head, active = stamp, hidden = false, touched = pg_current_xact_id()
-        from (select g.chat_id, max(g.seq) as head from fresh g group by g.chat_id) f
+        from (select j.chat_id, max(j.seq) as head from judged j where j.fresh group by 1) f
         where c.id = f.chat_id
     ),
     read_own as (
         update member m
         set read_seq = f.seq, left_at = null
-        from (select g.chat_id, g.user_id, max(g.seq) as seq from fresh g group by 1, 2 order by 1, 2) f
+        from (select j.chat_id, j.user_id, max(j.seq) as seq from judged j where j.fresh group by 1, 2 order by 1, 2) f
         where m.chat_id = f.chat_id and m.user_id = f.user_id
     ),
     came_back as (
         update member m
         set left_at = null
-        from (select distinct g.chat_id from fresh g where g.hidden) f
+        from (select distinct j.chat_id from judged j where j.fresh and j.hidden) f
         where m.chat_id = f.chat_id and m.left_at is not null
-          and not exists (select from fresh g where g.chat_id = m.chat_id and g.user_id = m.user_id)
+          and not exists (select from judged j where j.fresh and j.chat_id = m.chat_id and j.user_id = m.user_id)
     )
-    select i.ord,
-           case when i.old_seq is not null then 1 when i.allowed then 0 else 2 end,
-           coalesce(i.old_seq, f.seq), coalesce(i.old_at, stamp),
-           i.kind, i.low, i.high,
-           case when i.old_deleted is null then i.old_text end, i.old_extra,
-           case when f.hidden then
-               array(select b.user_id from member b where b.chat_id = i.chat_id and b.left_at is not null)
+    select j.ord,
+           case when j.old_seq is not null then 1 when j.allowed then 0 else 2 end,
+           coalesce(j.old_seq, j.seq), coalesce(j.old_at, stamp),
+           j.kind, j.low, j.high,
+           case when j.old_deleted is null then j.old_text end, j.old_extra,
+           case when j.fresh and j.hidden then
+               array(select b.user_id from member b where b.chat_id = j.chat_id and b.left_at is not null)
            end
-    from input i left join fresh f on f.ord = i.ord;
+    from judged j;
 end
 $$;
 
