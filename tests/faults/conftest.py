@@ -1,0 +1,36 @@
+"""What the fault tests share."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.faults.process import ServerProcess
+from tests.faults.proxy import Proxy
+
+
+@pytest.fixture
+def processes() -> Iterator[Callable[..., ServerProcess]]:
+    """Makes server processes on fresh data folders with short names; none of them outlives the test."""
+    made: list[tuple[ServerProcess, Path]] = []
+
+    def make(**settings: str) -> ServerProcess:
+        folder = Path(tempfile.mkdtemp(prefix="mim-kill-"))
+        folder.chmod(0o711)  # as root, Postgres runs as somebody else
+        made.append((ServerProcess(folder, **settings), folder))
+        return made[-1][0]
+
+    yield make
+    for process, folder in made:
+        process.clean_up()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture
+async def proxy(database_url: str) -> AsyncIterator[Proxy]:
+    """A proxy before an empty database of one's own."""
+    async with Proxy(database_url) as proxy:
+        yield proxy

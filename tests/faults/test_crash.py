@@ -1,0 +1,41 @@
+"""`kill -9` in the middle of 200 senders: nothing acknowledged is lost, nothing in doubt is stored twice."""
+
+import random
+from collections.abc import Callable
+
+from tests.faults.crowd import crowd
+from tests.faults.invariants import check, read_stored
+from tests.faults.process import ServerProcess
+
+SENDERS = 200
+BEFORE = 1500  # messages that are acknowledged before each blow
+FAST = {"MIM_SEND_RATE": "1000", "MIM_SEND_BURST": "1000"}
+
+
+async def test_kill_9_in_the_middle_of_200_senders(processes: Callable[..., ServerProcess]) -> None:
+    server = processes(**FAST)
+    await server.start()
+    async with crowd(lambda: server.ws, SENDERS, random.randrange(1 << 32)) as people:
+        people.starts_talking()
+        await people.talks_on(BEFORE)
+        server.kill()
+        assert server.postgres_pids(), "its Postgres outlives the server"
+        await server.start()
+        await people.talks_on(BEFORE)
+
+        server.kill()
+        assert server.kill_postgres() > 1
+        await server.is_gone()
+        await server.start()
+        await people.talks_on(BEFORE)
+
+        await people.stops_talking()
+        await people.catches_up()
+        verdict = check([client.record for client in people.clients], await read_stored(server.database_url))
+        print(verdict)
+        verdict.raise_if_broken()
+        assert verdict.acknowledged == verdict.messages >= 3 * BEFORE
+    server.terminate()
+    assert await server.ends(within_s=15) == 0
+    await server.is_gone()
+    assert server.complaints() == []
