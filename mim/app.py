@@ -1,10 +1,14 @@
 """The composition root: the only place that knows every part and puts them together."""
 
 import asyncio
+import os
+import shutil
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +28,7 @@ from mim.chat.sending import Sending
 from mim.chat.typing_signals import TypingSignals
 from mim.clock import Clock, SystemClock
 from mim.config import Settings, secret
-from mim.embedded import EmbeddedPostgres
+from mim.embedded import EmbeddedError, EmbeddedPostgres
 from mim.errors import CloseReason
 from mim.gateway.gateway import Gateway
 from mim.hub.hub import Hub
@@ -32,11 +36,15 @@ from mim.metrics import Figures
 from mim.model import Caller
 from mim.rest.app import build_app
 from mim.store.committer import Committer
-from mim.store.db import connector, open_pool
+from mim.store.db import Pool, connector, open_pool
 from mim.store.migrate import migrate
+from mim.tasks import TaskSet
 from mim.wire.rate import RateLimiter
 
 log = structlog.get_logger("mim.app")
+
+REVIVE_EVERY_S = 2.0
+POOL_CLOSE_S = 5.0
 
 DECLARING = (
     chat_calls,
@@ -65,76 +73,99 @@ def serve(settings: Settings) -> int:
             url = embedded.start()
         assert url is not None
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_serve(settings, url))
+            return runner.run(_serve(settings, url, embedded))
     finally:
         if embedded is not None:
             embedded.stop()
 
 
-def _loop_factory() -> Any:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
-    except ImportError:
+    except ImportError:  # Windows has none
         return asyncio.new_event_loop
     return uvloop.new_event_loop
 
 
-async def _serve(settings: Settings, url: str) -> int:
+async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None) -> int:
     for name in await migrate(url):
         log.info("database migrated", migration=name)
-    async with run_node(settings, url) as node:
-        server = Server(settings, node)
-        await server.serve()
+    tasks = TaskSet()
+    if embedded is not None:
+        tasks.spawn(_keep_alive(embedded), name="watch over the embedded Postgres")
+    try:
+        async with run_node(settings, url) as node:
+            await Server(settings, node).serve()
+    finally:
+        await tasks.close()
     return 0
+
+
+async def _keep_alive(embedded: EmbeddedPostgres) -> None:
+    """Start the embedded Postgres again when it was killed; an own Postgres is its operator's."""
+    while True:
+        await asyncio.sleep(REVIVE_EVERY_S)
+        try:
+            if await asyncio.to_thread(embedded.revive):
+                log.warning("the embedded Postgres was started again")
+        except EmbeddedError as exc:
+            log.warning("the embedded Postgres cannot be started again", reason=str(exc))
 
 
 @asynccontextmanager
 async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> AsyncIterator[Node]:
-    """Start the parts of a node in order, and stop them in reverse."""
+    """Start the parts of a node in order, and stop them in reverse, each whatever became of the others."""
     clock = clock or SystemClock()
-    pool = await open_pool(url, settings.database_pool)
-    bus = LocalBus()
-    hub = Hub(bus)
-    publisher = Publisher(bus)
-    sending = Sending(pool, publisher, settings.text_limit)
-    committer = Committer(
-        connector(url), sending.committed, clock,
-        batch=settings.commit_batch, queue=settings.commit_queue, wait_s=settings.commit_wait_s,
-    )  # fmt: skip
-    http = httpx.AsyncClient(timeout=5)
-    identity = Identity(
-        pool, settings, clock, LogSms(), http,
-        on_revoked=lambda user, device: _device_gone(publisher, user, device),
-        on_added=lambda user, device: _device_note(publisher, user, device, "added"),
-    )  # fmt: skip
-    context = Context(
-        settings=settings, clock=clock, pool=pool, bus=bus, publisher=publisher, committer=committer,
-        identity=identity, sending=sending, reading=Reading(pool, publisher, clock),
-        typing=TypingSignals(pool, publisher, clock),
-        finds=RateLimiter(settings.find_per_hour / 3600, settings.find_per_hour),
-    )  # fmt: skip
-    gateway = Gateway(context, hub)
-    indexer = Indexer(pool, sending.full_blocks, clock)
-    figures = _figures(context, gateway)
-    figures.register()
-    await bus.start()
-    committer.start()
-    context.reading.start()
-    indexer.start()
-    await gateway.start()
-    try:
+    async with AsyncExitStack() as parts:
+        pool = await open_pool(url, settings.database_pool)
+        parts.push_async_callback(_close_pool, pool)
+        http = await parts.enter_async_context(httpx.AsyncClient(timeout=5))
+        bus = LocalBus()
+        hub = Hub(bus)
+        publisher = Publisher(bus)
+        sending = Sending(pool, publisher, settings.text_limit)
+        committer = Committer(
+            connector(url), sending.committed, clock,
+            batch=settings.commit_batch, queue=settings.commit_queue, wait_s=settings.commit_wait_s,
+        )  # fmt: skip
+        identity = Identity(
+            pool, settings, clock, LogSms(), http,
+            on_revoked=lambda user, device: _device_gone(publisher, user, device),
+            on_added=lambda user, device: _device_note(publisher, user, device, "added"),
+        )  # fmt: skip
+        reading = Reading(pool, publisher, clock)
+        indexer = Indexer(pool, sending.full_blocks, clock)
+        context = Context(
+            settings=settings, clock=clock, pool=pool, bus=bus, publisher=publisher, committer=committer,
+            identity=identity, sending=sending, reading=reading, typing=TypingSignals(pool, publisher, clock),
+            finds=RateLimiter(settings.find_per_hour / 3600, settings.find_per_hour),
+        )  # fmt: skip
+        gateway = Gateway(context, hub)
+        figures = _figures(context, gateway)
+        figures.register()
+        parts.callback(figures.unregister)
+
+        await bus.start()
+        parts.push_async_callback(bus.close)
+        parts.push_async_callback(identity.close)
+        await gateway.start()
+        parts.push_async_callback(gateway.close)
+        indexer.start()
+        parts.push_async_callback(indexer.close)
+        reading.start()
+        parts.push_async_callback(reading.close)
+        committer.start()
+        parts.push_async_callback(sending.close)
+        parts.push_async_callback(committer.close, settings.drain_s)
         yield Node(context, gateway, hub)
-    finally:
-        await committer.close(settings.drain_s)
-        await sending.close()
-        await context.reading.close()
-        await indexer.close()
-        await gateway.close()
-        await bus.close()
-        await identity.close()
-        await http.aclose()
-        await pool.close()
-        figures.unregister()
+
+
+async def _close_pool(pool: Pool) -> None:
+    """Close politely, but do not wait for a database that does not answer."""
+    try:
+        await asyncio.wait_for(pool.close(), POOL_CLOSE_S)
+    except TimeoutError:
+        pool.terminate()
 
 
 def _device_gone(publisher: Publisher, user: int, device: int) -> None:
@@ -176,6 +207,19 @@ class Server(uvicorn.Server):
         sockets: list[socket.socket] = [sock for server in self.servers for sock in server.sockets]
         return int(sockets[0].getsockname()[1])
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask for the drain; uvicorn would raise them again after it, before the parts are closed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then tell where."""
         await super().startup(sockets)
@@ -195,12 +239,13 @@ def announce(settings: Settings, port: int) -> None:
     url = f"{scheme}://{host}:{port}"
     log.info("listening", url=url)
     if settings.dev:
+        command = "mim" if shutil.which("mim") else os.path.relpath(sys.argv[0])
         option = "" if port == 8080 else f" --url {url}"
         lines = [
             f"mim is ready at {url}   (API: {url}/docs)",
             "Two people chat from two terminals:",
-            f"  mim chat{option} --phone 010-2345-6701 --name Mina",
-            f"  mim chat{option} --phone 010-2345-6702 --name Jun 010-2345-6701",
+            f"  {command} chat{option} --phone 010-2345-6701 --name Mina",
+            f"  {command} chat{option} --phone 010-2345-6702 --name Jun 010-2345-6701",
         ]
         sys.stdout.write("\n" + "\n".join(lines) + "\n\n")
         sys.stdout.flush()
