@@ -28,6 +28,8 @@ class Client(Callbacks):
     `url` is the server's address (http or https). `token` is an access token and `refresh` the token to get
     the next one with; both may instead come from `state`, which also keeps the message counter, the cursor and
     what is not acknowledged. `app` is the version of the program, `os` one of ios, android, web, desktop, bot.
+    Give a refresh token together with a :class:`FileState`: each is good once, and using an old one again
+    signs the device out.
     With `recv` the client confirms what it receives, so that the server finds a dead connection sooner.
 
     A chat met for the first time is told from the user's own watermark on, at most `backlog` messages back.
@@ -128,6 +130,7 @@ class Client(Callbacks):
         room = self._core.inbox.room(chat)
         if seq > room.read:
             room.read = seq
+            room.marks.saw(self.user, seq)
             self._state.reads[chat] = seq
             self._core.dirty.set()
             if self._session is not None:

@@ -55,6 +55,7 @@ class Inbox:
         self._accepts = accepts
         self._backlog = backlog
         self._full_sync: set[int] | None = None
+        self._before_sync: dict[int, int] = {}
 
     # -- across connections
 
@@ -83,6 +84,7 @@ class Inbox:
         """A session opened: watermarks may have moved unseen; if not `resumed`, the sync tells every chat."""
         self.user = user
         self._full_sync = None if resumed else set()
+        self._before_sync = {c: room.timeline.position()[0] for c, room in self.rooms.items() if not resumed}
         for room in self.rooms.values():
             room.marks.forget()
 
@@ -128,6 +130,8 @@ class Inbox:
             room.marks = Watermarks()
         else:
             room.read = max(room.read, new.read)
+        if not new.left and new.head < self._before_sync.pop(chat, 0):  # the server was set back to a backup
+            room.timeline, room.read, room.marks = Timeline(backlog=self._backlog), new.read, Watermarks()
         room.timeline.open(new)
         if self._full_sync is not None:
             self._full_sync.add(chat)

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any, ClassVar, Final
 
+from mim.client.auth import Session
 from mim.client.errors import StateInUse
 
 VERSION: Final = 1
@@ -57,6 +58,12 @@ class ClientState:
         if seed != self.seed or self.token is None:
             self.seed, self.token, self.refresh = seed, token, refresh
             self.cursor = None  # it may be another user's: a full sync is always right
+
+    def signed_in(self, session: Session) -> None:
+        """A new device was made: nothing of the one before is true of it, but its cids are not used again."""
+        self.token, self.refresh, self.user, self.device = session.token, session.refresh, session.user, session.device
+        self.seed, self.cursor, self.chats, self.outbox, self.reads = "", None, {}, [], {}
+        self.save()
 
     def belongs_to(self, user: int, device: int) -> bool:
         """Note whose state this is; False if it was another device's, which is then dropped."""
