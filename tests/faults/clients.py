@@ -187,7 +187,8 @@ class Client:
             frame = await self.asks(FETCH, chat, seq, 200)
             assert frame[0] == RESULT, frame
             more = frame[2]["more"]
-            seq = max((number for of, number in self.record.received if of == chat), default=0) if more else seq
+            while (chat, seq + 1) in self.record.received:
+                seq += 1
         self._page = None
 
     async def _until(self, condition: Callable[[], bool], patience_s: float = 60, *, strict: bool = True) -> None:

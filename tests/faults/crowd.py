@@ -29,6 +29,16 @@ class Crowd:
             self._connections.spawn(client.runs(), name="client")
         await self.is_back()
 
+    async def are_disconnected(self) -> None:
+        """Wait until nobody has a connection, nor tries to get one."""
+        await until(lambda: not len(self._connections))
+
+    async def returns(self) -> None:
+        """Everybody connects again, after `are_disconnected`."""
+        for client in self.clients:
+            client.come_back = True
+        await self.connects()
+
     async def is_back(self) -> None:
         """Wait until every client has a connection."""
         await asyncio.gather(*(client.opened.wait() for client in self.clients))

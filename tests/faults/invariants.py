@@ -133,6 +133,11 @@ class Record:
             self.reads[chat] = max(seq, self.reads.get(chat, 0))
 
     @property
+    def acknowledged_cids(self) -> list[int]:
+        """The cids that got an ACK."""
+        return [cid for cid, sent in self.sent.items() if sent.is_acknowledged]
+
+    @property
     def unacknowledged(self) -> list[int]:
         """The cids to send again, in the order of their first sending."""
         return [cid for cid, sent in self.sent.items() if not sent.is_acknowledged]
