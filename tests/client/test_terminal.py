@@ -20,6 +20,7 @@ PROGRAM = (
     "url, phone, name, to = (a or None for a in sys.argv[1:]); "
     "sys.exit(run(url, phone, name, None, to))"
 )
+WHERE_IS_THE_CURSOR = "\x1b[6n"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]|\r")
 
 
@@ -51,7 +52,9 @@ class Seat:
 
     async def sees(self, pattern: str) -> None:
         try:
-            await asyncio.to_thread(self._child.expect, pattern)
+            wanted = [pattern, re.escape(WHERE_IS_THE_CURSOR)]
+            while await asyncio.to_thread(lambda: self._child.expect(wanted)):
+                await self.presses("\x1b[1;1R")  # as a terminal answers; the toolbar waits for that
         except (pexpect.TIMEOUT, pexpect.EOF):
             raise AssertionError(f"{pattern} is not in:\n{ESCAPES.sub('', self._child.before or '')}") from None
 
