@@ -123,7 +123,7 @@ async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> 
         bus = LocalBus()
         hub = Hub(bus)
         publisher = Publisher(bus)
-        sending = Sending(pool, publisher, settings.text_limit)
+        sending = Sending(pool, publisher, clock, settings.text_limit)
         committer = Committer(
             connector(url), sending.committed, clock,
             batch=settings.commit_batch, queue=settings.commit_queue, wait_s=settings.commit_wait_s,

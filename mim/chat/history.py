@@ -20,11 +20,8 @@ def message_frame(message: Message) -> Msg | MsgWithMeta:
 async def fetch(context: Context, caller: Caller, frame: Fetch) -> list[Any]:
     """MSG frames of the page and the closing RESULT `{more}`; PeerError `not_member`, `bad_frame`."""
     limit = bounded(frame.limit, context.settings.fetch_limit)
-    # One more than asked for tells whether there are more.
-    probe = limit + 1 if limit > 0 else limit - 1
-    found = await messages.page(context.pool, frame.chat, caller.user, frame.from_seq, probe)
-    page = found[: abs(limit)]
-    return [*map(message_frame, page), Result(frame.ref, {"more": len(found) > len(page)})]
+    page, more = await messages.page(context.pool, frame.chat, caller.user, frame.from_seq, limit)
+    return [*map(message_frame, page), Result(frame.ref, {"more": more})]
 
 
 async def changes_page(context: Context, caller: Caller, frame: Changes) -> list[Any]:

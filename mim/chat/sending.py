@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import structlog
 from msgspec import Struct
+from prometheus_client import Histogram
 
 from mim.chat.publisher import Publisher
+from mim.clock import Clock
 from mim.errors import Code, PeerError
 from mim.model import Caller
 from mim.store import chats, search
@@ -18,6 +20,12 @@ from mim.wire.frames import Body, Id, UInt
 
 log = structlog.get_logger("mim.sending")
 
+DELIVERY_SECONDS = Histogram(
+    "mim_delivery_seconds",
+    "Time from taking the oldest message of a batch to having handed the whole batch to the bus.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10),
+)
+
 _STORED = MESSAGES.labels("stored")
 _DUPLICATE = MESSAGES.labels("duplicate")
 _NOT_MEMBER = MESSAGES.labels("not_member")
@@ -26,8 +34,9 @@ _NOT_MEMBER = MESSAGES.labels("not_member")
 class Sending:
     """Takes messages in and, once they are durable, tells everyone. `indexer` hears of every full block of 64."""
 
-    def __init__(self, pool: Pool, publisher: Publisher, text_limit: int) -> None:
+    def __init__(self, pool: Pool, publisher: Publisher, clock: Clock, text_limit: int) -> None:
         self._pool = pool
+        self._clock = clock
         self._publisher = publisher
         self._text_limit = text_limit
         self._tasks = TaskSet()
@@ -62,6 +71,7 @@ class Sending:
         _STORED.inc(stored)
         _NOT_MEMBER.inc(refused)
         _DUPLICATE.inc(len(batch) - stored - refused)
+        DELIVERY_SECONDS.observe(self._clock.monotonic() - batch[0].queued)
 
     async def close(self) -> None:
         """Finish what is being told."""

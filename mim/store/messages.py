@@ -13,6 +13,10 @@ from mim.store.db import Connection, Pool
 COLUMNS = "s.chat_id, s.seq, s.sender, s.at, s.edited, s.deleted, s.reacted, s.text, s.extra, h.at as hidden"
 HIDDEN = "left join hidden_message h on h.user_id = {user} and h.chat_id = s.chat_id and h.seq = s.seq"
 
+BYTES = "(octet_length(y.text) + coalesce(octet_length(y.extra::text), 0))"
+PAGE_BYTES = 1 << 20  # bodies of a page, so that 200 messages of 64 KiB do not stand in memory at once
+SYNC_BYTES = 1 << 17  # bodies of one chat in a sync
+
 
 class Message(Struct, frozen=True):
     """A message in its present state for one asker. `meta` is empty where there is nothing to tell."""
@@ -34,26 +38,44 @@ class Existing(Struct, frozen=True):
     deleted: bool
 
 
-async def page(db: Pool | Connection, chat: int, user: int, start: int, limit: int) -> list[Message]:
-    """One page of history: limit > 0 seq > start, oldest first; limit < 0 seq < start (0: no bound), newest first.
+async def page(db: Pool | Connection, chat: int, user: int, start: int, limit: int) -> tuple[list[Message], bool]:
+    """One page of history and whether there is more.
 
-    Never shows what came before the asker's first seq. Raises PeerError `not_member`.
+    limit > 0: seq > start, oldest first; limit < 0: seq < start (0: no bound), newest first. A page ends early at
+    PAGE_BYTES of bodies. Never shows what came before the asker's first seq. Raises PeerError `not_member`.
     """
     if limit > 0:
-        bound, order = "s.seq > $3", "s.seq"
+        bound, order = "s.seq > $3", "seq"
     else:
-        bound, order = "($3 = 0 or s.seq < $3)", "s.seq desc"
+        bound, order = "($3 = 0 or s.seq < $3)", "seq desc"
     rows = await db.fetch(
         f"""select x.* from member m left join lateral (
-               select {COLUMNS} from message s {HIDDEN.format(user="m.user_id")}
-               where s.chat_id = m.chat_id and s.seq >= m.first_seq and {bound} order by {order} limit $4
+               select * from (
+                   select y.*, sum({BYTES}) over (order by {order}) - {BYTES} as bytes_before from (
+                       select {COLUMNS} from message s {HIDDEN.format(user="m.user_id")}
+                       where s.chat_id = m.chat_id and s.seq >= m.first_seq and {bound} order by s.{order} limit $4
+                   ) y
+               ) z where bytes_before < {PAGE_BYTES} order by {order}
            ) x on true
            where m.chat_id = $1 and m.user_id = $2 and m.left_at is null""",
-        chat, user, start, abs(limit),
+        chat, user, start, abs(limit) + 1,
     )  # fmt: skip
     if not rows:
         raise not_member()
-    return await with_reactions(db, user, [row for row in rows if row["seq"] is not None])
+    found = [row for row in rows if row["seq"] is not None]
+    # A page that the bytes ended is shorter than was asked for and still not the last one: ask what lies beyond it.
+    more = len(found) > abs(limit) or bool(found and await _beyond(db, chat, user, found[-1]["seq"], limit))
+    return await with_reactions(db, user, found[: abs(limit)]), more
+
+
+async def _beyond(db: Pool | Connection, chat: int, user: int, last: int, limit: int) -> bool:
+    """Whether the asker may see a message after `last` (limit > 0) or before it."""
+    bound = "c.head > $3" if limit > 0 else "m.first_seq < $3"
+    beyond: bool | None = await db.fetchval(
+        f"select {bound} from member m join chat c on c.id = m.chat_id where m.chat_id = $1 and m.user_id = $2",
+        chat, user, last,
+    )  # fmt: skip
+    return bool(beyond)
 
 
 async def newest(
@@ -61,13 +83,15 @@ async def newest(
 ) -> dict[int, list[Message]]:
     """By chat its newest messages: seq >= first, stored at or after second `since`, at most `limit`, oldest first.
 
-    Membership is the caller's to have judged.
+    A chat's part ends early at SYNC_BYTES of bodies. Membership is the caller's to have judged.
     """
     rows = await db.fetch(
         f"""select x.* from unnest($2::bigint[], $3::bigint[]) as c(chat_id, first) cross join lateral (
-               select {COLUMNS} from message s {HIDDEN.format(user="$1")}
-               where s.chat_id = c.chat_id and s.seq >= c.first order by s.seq desc limit $4
-           ) x where x.at >= $5""",
+               select y.*, sum({BYTES}) over (order by seq desc) - {BYTES} as bytes_before from (
+                   select {COLUMNS} from message s {HIDDEN.format(user="$1")}
+                   where s.chat_id = c.chat_id and s.seq >= c.first order by s.seq desc limit $4
+               ) y
+           ) x where x.at >= $5 and x.bytes_before < {SYNC_BYTES}""",
         user, list(chats), list(firsts), limit, since,
     )  # fmt: skip
     found: dict[int, list[Message]] = {}

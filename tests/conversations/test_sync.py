@@ -166,6 +166,26 @@ async def test_history_is_paged_both_ways(server: RunningServer) -> None:
         assert await jun.heard(CHANGE) == []
 
 
+async def test_a_page_of_long_messages_ends_early(server: RunningServer) -> None:
+    async with server.phone("mina") as mina, server.phone("jun") as jun:
+        chat = await direct(mina, jun)
+        for n in range(40):
+            await mina.sends(chat, {"t": f"m{n}", "k": "file", "x": "x" * 60_000})
+        await jun.heard(MSG)
+        page, more = await jun.fetches(chat, 0, 200)
+        assert ([frame[2] for frame in page], more) == (list(range(1, len(page) + 1)), True)
+        assert 10 < len(page) < 40
+        seen = [frame[2] for frame in page]
+        while more:
+            page, more = await jun.fetches(chat, seen[-1], 200)
+            seen += [frame[2] for frame in page]
+        assert seen == list(range(1, 41))
+        async with server.phone("jun", "tablet") as tablet:
+            newest = [frame[2] for frame in tablet.inbox if frame[0] == MSG]
+            assert newest == list(range(41 - len(newest), 41))
+            assert 1 <= len(newest) < 10
+
+
 async def test_chats_are_listed_in_pages(server: RunningServer) -> None:
     async with server.phone("mina") as mina, server.phone("jun") as jun:
         chats = [await group(mina, jun, title=f"g{n}") for n in range(5)]
