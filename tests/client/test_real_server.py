@@ -1,6 +1,7 @@
 """The SDK against a real node on a real Postgres."""
 
 import asyncio
+import time
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mim.client import (
     request_code,
     sign_in,
 )
+from mim.client.auth import renew_at
 from tests.client.cutter import cutter
 from tests.client.peer import eventually
 from tests.harness import RunningServer, running, token_for
@@ -219,6 +221,9 @@ async def test_signing_in_by_phone_and_refreshing(database_url: str) -> None:
             await sign_in(server.http, "010-2345-6701", "000000" if code != "000000" else "1", "test")
         assert error.value.code == "unauthorized"
         session = await sign_in(server.http, "010-2345-6701", code, "test", "desktop")
+        renewing = renew_at(session.token)
+        assert renewing is not None
+        assert renewing > time.time()
         state = ClientState()
         async with Client(server.http, session.token, session.refresh, state) as client:
             assert (client.user, client.device) == (session.user, session.device)

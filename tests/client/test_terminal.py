@@ -52,8 +52,7 @@ class Seat:
 
     async def sees(self, pattern: str) -> None:
         try:
-            wanted = [pattern, re.escape(WHERE_IS_THE_CURSOR)]
-            while await asyncio.to_thread(lambda: self._child.expect(wanted)):
+            while await asyncio.to_thread(lambda: self._child.expect([pattern, re.escape(WHERE_IS_THE_CURSOR)])):
                 await self.presses("\x1b[1;1R")  # as a terminal answers; the toolbar waits for that
         except (pexpect.TIMEOUT, pexpect.EOF):
             raise AssertionError(f"{pattern} is not in:\n{ESCAPES.sub('', self._child.before or '')}") from None

@@ -81,6 +81,7 @@ def test_any_interleaving_and_duplication_is_released_once_in_order(
     revs = [item.rev for item in truth.released if isinstance(item, Change)]
     assert seqs == list(range(1, truth.messages + 1))
     assert revs == list(range(1, len(truth.afters) + 1))
+    assert (len(timeline.messages), len(timeline.changes)) == (0, 0)  # duplicates are not kept
     position = 0
     for item in truth.released:
         if isinstance(item, Message):
