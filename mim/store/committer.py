@@ -6,9 +6,10 @@ exactly once.
 
 Failures, in the order they are tried:
 - the connection breaks or times out: nobody knows whether the batch is stored; it is sent again with the same keys
-until
-  `wait_s` is over, and the database tells which rows it had already;
-- the database refuses the batch for one row's sake: it is halved until that row stands alone, and only that row fails.
+  until `wait_s` is over, and the database tells which rows it had already;
+- the database refuses the batch for one row's sake: it is halved until that row stands alone, and only that row fails;
+- whatever the database does or does not do, who waits longer than `wait_s` is told `unavailable` by a watch of its own.
+  Should the message be stored after that, the others receive it, and its sender learns so when sending it again.
 """
 
 import asyncio
@@ -44,7 +45,19 @@ DUPLICATE: Final = 1
 NOT_MEMBER: Final = 2
 
 RETRY_PAUSE_S: Final = 0.2
+WATCH_S: Final = 0.1
 STATEMENT: Final = "select * from commit_messages($1, $2, $3, $4, $5, $6)"
+
+# What the database says of a row's own content. Any other refusal is about the state of the database: the client is
+# told to keep the message and send it again.
+UNSTORABLE: Final = (
+    ValueError,
+    TypeError,
+    asyncpg.DataError,
+    asyncpg.CheckViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.RaiseError,
+)
 
 # Settings of the committer's own connection. The function's plans are made when the tables may still be empty, where
 # a sequential scan looks cheap; by key is right at every size.
@@ -64,6 +77,19 @@ class Sender(Protocol):
 
     def refuse(self, cid: int, code: Code, detail: str, retry_after_ms: int | None = None) -> None:
         """The message was not stored, or it is not known in time whether it was (`unavailable`)."""
+
+
+class _Nobody:
+    """The :class:`Sender` of a message that was refused: whatever becomes of it now, the answer was given."""
+
+    def acknowledge(self, cid: int, seq: int, at: int) -> None:
+        """The answer was given."""
+
+    def refuse(self, cid: int, code: Code, detail: str, retry_after_ms: int | None = None) -> None:
+        """The answer was given."""
+
+
+NOBODY: Final = _Nobody()
 
 
 class Pending:
@@ -100,6 +126,12 @@ class Pending:
         """Whether the chat has two peers instead of a topic."""
         return self.kind == Kind.DIRECT
 
+    def refuse(self, code: Code, detail: str, retry_after_ms: int | None = None) -> bool:
+        """Answer with a NACK, once; False when it was refused before."""
+        sender, self.sender = self.sender, NOBODY
+        sender.refuse(self.cid, code, detail, retry_after_ms)
+        return sender is not NOBODY
+
 
 class Committer:
     """Stores messages in batches on a connection of its own."""
@@ -121,7 +153,8 @@ class Committer:
         self._queue = queue
         self._wait_s = wait_s
         self._statement_s = wait_s / 2  # a stalled database leaves time for one more try
-        self._pending: list[Pending] = []
+        self._pending: list[Pending] = []  # in the order in which they were queued
+        self._storing: list[Pending] = []  # the batch that is being stored
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -136,6 +169,7 @@ class Committer:
     def start(self) -> None:
         """Begin to commit."""
         self._tasks.spawn(self._run(), name="committer")
+        self._tasks.spawn(self._watch(), name="commit deadlines")
 
     async def close(self, timeout_s: float) -> None:
         """Commit what waits, for at most `timeout_s`; refuse the rest as unavailable."""
@@ -163,6 +197,7 @@ class Committer:
             batch, self._pending = self._pending[: self._batch], self._pending[self._batch :]
             if not self._pending:
                 self._wake.clear()
+            self._storing = batch
             try:
                 await self._settle(batch)
             except asyncio.CancelledError:
@@ -171,9 +206,17 @@ class Committer:
             except Exception:
                 log.exception("a batch could not be settled", messages=len(batch))
                 for pending in batch:
-                    pending.sender.refuse(pending.cid, Code.INTERNAL, "the server made a mistake; it is logged")
+                    pending.refuse(Code.INTERNAL, "the server made a mistake; it is logged")
+            self._storing = []
             if not self._pending:
                 self._idle.set()
+
+    async def _watch(self) -> None:
+        """Answer in time those whose batch does not get on."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            self._storing = self._drop_expired(self._storing)
+            self._pending = self._drop_expired(self._pending)
 
     async def _settle(self, batch: list[Pending]) -> None:
         """Store a batch, duplicates within it as one, and report every message of it."""
@@ -201,8 +244,8 @@ class Committer:
                 return await self._halve(batch, exc)
             except UNAVAILABLE as exc:
                 await self._disconnect()
-                self._pending = self._drop_expired(self._pending)
                 batch = self._drop_expired(batch)
+                self._pending = self._drop_expired(self._pending)
                 if not batch:
                     return []
                 RETRIES.inc()
@@ -217,8 +260,12 @@ class Committer:
         """One row spoils the batch: find it, so that only it fails."""
         if len(batch) == 1:
             log.error("message refused by the database", error=type(exc).__name__)
-            MESSAGES.labels("refused").inc()
-            batch[0].sender.refuse(batch[0].cid, Code.BAD_FRAME, "the database cannot store this message")
+            if isinstance(exc, UNSTORABLE):
+                MESSAGES.labels("refused").inc()
+                batch[0].refuse(Code.BAD_FRAME, "the database cannot store this message")
+            else:
+                refuse_unavailable(batch[0], "storage is not in order; send again later with the same cid")
+                await self._disconnect()  # a plan that outlived its function is no use, for one
             return []
         middle = len(batch) // 2
         return await self._store(batch[:middle]) + await self._store(batch[middle:])
@@ -226,8 +273,9 @@ class Committer:
     async def _execute(self, batch: list[Pending]) -> None:
         started = self._clock.monotonic()
         if self._statement is None:
-            connection = self._connection = await self._connect(PLANNER)
-            self._statement = await connection.prepare(STATEMENT)
+            async with asyncio.timeout(self._statement_s):
+                connection = self._connection = await self._connect(PLANNER)
+                self._statement = await connection.prepare(STATEMENT)
         rows = await self._statement.fetch(
             [p.chat for p in batch],
             [p.user for p in batch],
@@ -254,9 +302,11 @@ class Committer:
     def _drop_expired(self, batch: list[Pending]) -> list[Pending]:
         """Refuse those that waited too long and return the others."""
         oldest = self._clock.monotonic() - self._wait_s
+        if not batch or batch[0].queued > oldest:
+            return batch
         late = [p for p in batch if p.queued <= oldest]
         self._give_up(late)
-        return [p for p in batch if p.queued > oldest] if late else batch
+        return [p for p in batch if p.queued > oldest]
 
     def _give_up(self, batch: Sequence[Pending]) -> None:
         for pending in batch:
@@ -270,5 +320,5 @@ class Committer:
 
 def refuse_unavailable(pending: Pending, detail: str) -> None:
     """Answer NACK `unavailable`; the client sends again with the same cid."""
-    MESSAGES.labels("unavailable").inc()
-    pending.sender.refuse(pending.cid, Code.UNAVAILABLE, detail, retry_after_ms=1000)
+    if pending.refuse(Code.UNAVAILABLE, detail, retry_after_ms=1000):
+        MESSAGES.labels("unavailable").inc()
