@@ -14,7 +14,7 @@ from mim.client.inbox import Inbox
 from mim.client.lanes import Lanes
 from mim.client.models import Body, Event, Frame, Message, Sent, number
 from mim.client.ops import Op
-from mim.client.outbox import PASSING, Outbox
+from mim.client.outbox import Outbox
 from mim.client.pacing import KeepAlive
 from mim.client.state import ClientState
 from mim.errors import CLOSE_CODE, CloseReason, Code
@@ -130,7 +130,7 @@ class Core:
         """A message was not stored: refuse it for good, or return in how many s it may be sent again."""
         cid, code, detail = number(frame[1]), str(frame[2]), str(frame[3])
         retry_after = frame[4] if len(frame) > 4 else None
-        if retry_after is not None or code in PASSING:
+        if self.outbox.may_pass(cid, code, retry_after):
             return self.outbox.postpone(cid, time.monotonic(), retry_after)
         if self.outbox.ack(cid) is not None:
             self._answered(cid, SendRefused(code, detail))

@@ -87,7 +87,9 @@ class UpdateRequired(Stopped):
     """This version of the app is refused; `detail` holds the link to a newer one."""
 
 
-STOPS: dict[int, type[Stopped]] = {
+STOPS: dict[int, type[Stopped]] = {  # proto/codes.md#close
+    1002: ProtocolMistake,
+    1007: ProtocolMistake,
     CLOSE_CODE[CloseReason.UNAUTHORIZED]: SignedOut,
     CLOSE_CODE[CloseReason.REPLACED]: Replaced,
     CLOSE_CODE[CloseReason.SIGNED_OUT]: SignedOut,

@@ -16,6 +16,9 @@ from mim.errors import Code
 PASSING: Final = frozenset({Code.UNAVAILABLE.value, Code.RATE_LIMITED.value})
 """Codes of a NACK that ask to try the same cid again."""
 
+INTERNAL_REFUSALS: Final = 5
+"""How often a message is tried again that the server stumbles over: it must not hold back the rest for ever."""
+
 
 @dataclass(slots=True)
 class Item:
@@ -91,6 +94,13 @@ class Outbox:
         delay_s = backoff_s if retry_after_ms is None else retry_after_ms / 1000
         self.paused_until = max(self.paused_until, now + delay_s)
         return delay_s
+
+    def may_pass(self, cid: int, code: str, retry_after_ms: int | None) -> bool:
+        """Tell whether a refusal of this message may pass by itself (proto/messages.md#ack)."""
+        if retry_after_ms is not None or code in PASSING:
+            return True
+        item = self._items.get(cid)
+        return code == Code.INTERNAL and item is not None and item.refusals < INTERNAL_REFUSALS
 
     def connection_lost(self) -> None:
         """Nothing is under way any more: all of it is to be sent again, in order."""

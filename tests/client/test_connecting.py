@@ -87,6 +87,7 @@ async def test_it_comes_back_when_the_server_asks_it_to(opens: Opens, peer: Peer
         (4503, "protocol", ProtocolMistake),
         (4506, "update_required", UpdateRequired),
         (4599, "", Stopped),
+        (1002, "protocol", ProtocolMistake),
     ],
 )
 async def test_it_stays_away_after(opens: Opens, code: int, word: str, kind: type[Stopped]) -> None:

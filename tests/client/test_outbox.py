@@ -101,6 +101,19 @@ def test_without_a_time_the_delay_doubles() -> None:
     assert outbox.postpone(99, 0.0, None) is None
 
 
+def test_a_message_that_the_server_stumbles_over_is_given_up_in_the_end() -> None:
+    outbox = Outbox()
+    outbox.add(1, 1, "x")
+    tries = 0
+    while outbox.may_pass(1, "internal", None):
+        outbox.postpone(1, 0.0, None)
+        tries += 1
+    assert tries == 5
+    assert outbox.may_pass(1, "unavailable", None)
+    assert outbox.may_pass(1, "full", 500)
+    assert not outbox.may_pass(1, "forbidden", None)
+
+
 def test_it_is_bounded() -> None:
     outbox = Outbox(limit=1)
     outbox.add(1, 1, "x")
