@@ -3,7 +3,7 @@
     import asyncio, os
     from mim.client import Client, Message
 
-    client = Client(os.environ["MIM_URL"], token=os.environ["MIM_TOKEN"])
+    client = Client(os.environ["BOT_URL"], token=os.environ["BOT_TOKEN"])
 
     @client.on_message
     async def echo(message: Message) -> None:
