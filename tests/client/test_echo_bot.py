@@ -13,7 +13,6 @@ from mim.client import Client
 from tests.client.peer import eventually
 from tests.harness import RunningServer, token_for
 
-
 ROOT = Path(__file__).parents[2]
 
 
