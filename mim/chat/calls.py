@@ -4,6 +4,7 @@ A method is declared once with `@method(...)`; the socket's CALL, `POST /v1/call
 come from that declaration.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, get_type_hints
 
@@ -73,7 +74,8 @@ async def carry_out(context: Context, caller: Caller, name: str, params: Any, co
         found = find(name)
         if found.socket_only and not caller.connection:
             raise PeerError(Code.UNSUPPORTED, f"{name} works only over the socket")
-        return await found.handler(context, caller, codec.decode_params(params, found.params))
+        async with asyncio.timeout(patience_s(context)):
+            return await found.handler(context, caller, codec.decode_params(params, found.params))
     except PeerError as exc:
         code = exc.code
         raise
@@ -83,6 +85,11 @@ async def carry_out(context: Context, caller: Caller, name: str, params: Any, co
         raise error from exc
     finally:
         CALLS.labels(name if name in METHODS else "unknown", code).inc()
+
+
+def patience_s(context: Context) -> float:
+    """How long a request may take, the wait for a free connection to storage included: a little longer than a SEND."""
+    return context.settings.commit_wait_s + 2.0
 
 
 def peer_error(exc: Exception) -> PeerError:

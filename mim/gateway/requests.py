@@ -1,5 +1,6 @@
 """What a connection's queue holds and how each kind is answered."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -25,7 +26,8 @@ class Asker(Protocol):
 async def answer(context: Context, asker: Asker, frame: Any) -> Sequence[ServerFrame]:
     """The frames that answer a queued frame. Never raises for what a peer did."""
     try:
-        return await ANSWERS[type(frame)](context, asker, frame)
+        async with asyncio.timeout(calls.patience_s(context)):
+            return await ANSWERS[type(frame)](context, asker, frame)
     except Exception as exc:  # noqa: BLE001 - whatever it is, this request alone fails
         error = calls.peer_error(exc)
         ref = getattr(frame, "ref", 0)

@@ -11,6 +11,7 @@ from mim.chat.context import Context
 from mim.config import secret
 from mim.errors import Code, PeerError
 from mim.rest.bodies import json_answer
+from mim.tasks import TaskSet
 
 log = structlog.get_logger("mim.ops")
 
@@ -20,6 +21,7 @@ PROBE_S = 2.0
 def ops_router(context: Context) -> APIRouter:
     """`/healthz`, `/readyz` and `/metrics`."""
     router = APIRouter(tags=["operations"])
+    probe = Probe(context)
 
     @router.get("/healthz", summary="Whether the process is alive")
     async def healthz() -> Response:
@@ -27,13 +29,9 @@ def ops_router(context: Context) -> APIRouter:
 
     @router.get("/readyz", summary="Whether the node can serve: 503 while storage is away")
     async def readyz() -> Response:
-        try:
-            async with asyncio.timeout(PROBE_S):
-                await context.pool.fetchval("select 1")
-        except Exception as exc:  # noqa: BLE001 - whatever keeps storage from answering, the node is not ready
-            log.warning("not ready", error=type(exc).__name__)
-            return json_answer({"status": "unavailable", "postgres": "away"}, 503)
-        return json_answer({"status": "ok", "postgres": "ok"})
+        if await probe.answers():
+            return json_answer({"status": "ok", "postgres": "ok"})
+        return json_answer({"status": "unavailable", "postgres": "away"}, 503)
 
     @router.get("/metrics", summary="Prometheus metrics")
     async def metrics(request: Request) -> Response:
@@ -41,6 +39,33 @@ def ops_router(context: Context) -> APIRouter:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+class Probe:
+    """Asks storage for a sign of life. To give up on a stalled database takes the driver long, so the question is a
+    task of its own, and there is one at a time, however many ask and give up waiting.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._tasks = TaskSet()
+        self._asked: asyncio.Task[bool] | None = None
+
+    async def answers(self) -> bool:
+        """Whether storage answers within PROBE_S."""
+        if self._asked is None or self._asked.done():
+            self._asked = self._tasks.spawn(self._ask(), name="readiness")
+        await asyncio.wait({self._asked}, timeout=PROBE_S)
+        return self._asked.done() and not self._asked.cancelled() and self._asked.result()
+
+    async def _ask(self) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await self._context.pool.fetchval("select 1")
+        except Exception as exc:  # noqa: BLE001 - whatever keeps storage from answering, the node is not ready
+            log.warning("not ready", error=type(exc).__name__)
+            return False
+        return True
 
 
 def _check_token(request: Request, token: str | None) -> None:
