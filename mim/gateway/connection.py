@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 PACE_BYTES: Final = 64 * 1024  # unsent bytes above which replies and sync wait for the reader
 UNREADABLE: Final = "the message cannot be read or is larger than 64 KiB"
+PONG_HEAD: Final = 0x8A  # a WebSocket pong; a closing connection, which may be a flood of pings, gets no more of them
 CLOSING_S: Final = 3.0  # how long a peer may take to finish the closing handshake
 MAX_HELD: Final = 5000  # live frames that wait for READY
 COUNTED: Final = (Msg, MsgWithMeta, Change)  # what RECV counts
@@ -195,10 +196,10 @@ class Connection(asyncio.Protocol):
         if self._ws.parser_exc is not None and not self._closing and self._ws.state is WsState.CLOSING:
             self._write_message(self._last_word(Code.BAD_FRAME, CloseReason.PROTOCOL, UNREADABLE))
         for data in self._ws.data_to_send():
-            if data:
-                self._transport.write(data)
-            else:
+            if not data:
                 self._hang_up()
+            elif not (self._closing and data[0] == PONG_HEAD):
+                self._transport.write(data)
         self._check_speed()
 
     def _hang_up(self) -> None:
