@@ -74,14 +74,19 @@ end
 $$;
 
 -- Move watermarks: never back, never above the head, only for present members. Returns those that moved.
+-- The rows are locked first, by chat and user, as commit_messages takes them: a join would update them in whatever order
+-- it finds them, and two statements would wait for each other.
 create function mark_read(chats bigint[], users bigint[], seqs bigint[])
 returns table (chat_id bigint, user_id bigint, seq bigint, kind smallint, low bigint, high bigint, members int)
 language sql as $$
-    with target as (
-        select i.chat_id, i.user_id, least(i.seq, c.head) as seq, c.kind, c.low, c.high, c.members
+    with target as materialized (
+        select m.chat_id, m.user_id, least(i.seq, c.head) as seq, c.kind, c.low, c.high, c.members
         from unnest(chats, users, seqs) as i(chat_id, user_id, seq)
         join chat c on c.id = i.chat_id
-        order by i.chat_id, i.user_id
+        join member m on m.chat_id = i.chat_id and m.user_id = i.user_id
+        where m.left_at is null and m.read_seq < least(i.seq, c.head)
+        order by m.chat_id, m.user_id
+        for no key update of m
     )
     update member m
     set read_seq = t.seq, touched = pg_current_xact_id()
