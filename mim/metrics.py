@@ -4,6 +4,7 @@ Everything else is declared with prometheus_client in the module that raises it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -35,9 +36,11 @@ class Figures(Collector):
             yield family
 
     def register(self, registry: CollectorRegistry = REGISTRY) -> None:
-        """Show these figures at /metrics."""
-        registry.register(self)
+        """Show these figures at /metrics, unless another node of this process shows its own."""
+        with suppress(ValueError):
+            registry.register(self)
 
     def unregister(self, registry: CollectorRegistry = REGISTRY) -> None:
         """Show them no more."""
-        registry.unregister(self)
+        with suppress(KeyError):
+            registry.unregister(self)

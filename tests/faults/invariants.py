@@ -224,13 +224,14 @@ class Verdict:
 
 
 def check(
-    records: Iterable[Record], stored: Stored, *, settled: bool = True, complete: bool = True, one_node: bool = True
+    records: Iterable[Record], stored: Stored, *, settled: bool = True, complete: bool = True, in_order: bool = True
 ) -> Verdict:
     """Compare the records of all clients with what is stored.
 
     `settled`: every message must have been acknowledged by now. `complete`: every client must have received, or sent
-    itself, every message of its chats that it may see. `one_node`: no live message may come late, which between nodes
-    is allowed. Records of every client that sent anything must be there.
+    itself, every message of its chats that it may see. `in_order`: no live message may come after a later one; allowed
+    is that between nodes, and for a message that was stored by a server which died before it could tell, and is
+    delivered when its sender asks again. Records of every client that sent anything must be there.
     """
     records = list(records)
     verdict = Verdict()
@@ -239,7 +240,7 @@ def check(
     for record in records:
         for conflict in record.conflicts:
             verdict.broken("answers agree with each other", f"device {record.device}: {conflict}")
-        if one_node and record.disorders:
+        if in_order and record.disorders:
             verdict.broken("live messages come in order", f"device {record.device}: {record.disorders} came late")
         _check_order(verdict, record)
         _check_received(verdict, record, stored, complete)
