@@ -71,9 +71,7 @@ async def take_try(db: Queries, phone: str, now: int, tries: int) -> bytes | Non
 
 async def use_code(db: Transaction, phone: str, digest: bytes) -> bool:
     """Remove the code; False when it was used or replaced meanwhile."""
-    found = await db.fetchval(
-        "delete from login_code where phone = $1 and digest = $2 returning 1", phone, digest
-    )
+    found = await db.fetchval("delete from login_code where phone = $1 and digest = $2 returning 1", phone, digest)
     return found is not None
 
 
@@ -94,9 +92,7 @@ async def lock_refresh(db: Transaction, device: int) -> RefreshRow | None:
     return RefreshRow(user, row["current"], row["previous"], row["expires"])
 
 
-async def put_refresh(
-    db: Transaction, device: int, current: bytes, previous: bytes | None, expires: int
-) -> None:
+async def put_refresh(db: Transaction, device: int, current: bytes, previous: bytes | None, expires: int) -> None:
     """Store the refresh tokens of a device in place of those it had."""
     await db.execute(
         """
@@ -120,9 +116,7 @@ async def shared_secret(db: Queries, name: str, fresh: bytes) -> bytes:
     """The secret `name` that all nodes share; `fresh` becomes it when there is none yet."""
     stored: bytes | None = await db.fetchval("select value from server_secret where name = $1", name)
     if stored is None:
-        await db.execute(
-            "insert into server_secret (name, value) values ($1, $2) on conflict do nothing", name, fresh
-        )
+        await db.execute("insert into server_secret (name, value) values ($1, $2) on conflict do nothing", name, fresh)
         stored = await db.fetchval("select value from server_secret where name = $1", name)
     if stored is None:
         raise LookupError(f"server secret {name} was removed while it was read")
