@@ -1,0 +1,141 @@
+"""What every bus must do, whatever carries it. A second adapter joins by its name in `params`."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from mim.bus.local import LocalBus
+from mim.bus.port import Bus, CloseDevice, Envelope, Join, Leave
+from tests.harness import until
+
+ADAPTERS = {"local": LocalBus}
+
+
+class Node:
+    """A bus and what it delivered."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.heard: list[tuple[str, Envelope]] = []
+        bus.listen(lambda topic, envelope: self.heard.append((topic, envelope)))
+
+    def bodies(self, topic: str) -> list[bytes]:
+        """Frames heard on a topic, in order."""
+        return [envelope.frame for where, envelope in self.heard if where == topic]
+
+    async def settles(self) -> None:
+        """Everything published before has been delivered: a marker behind it has come."""
+        await self.bus.subscribe(["marker"])
+        seen = len(self.bodies("marker"))
+        self.bus.publish("marker", Envelope(b"marker"))
+        await until(lambda: len(self.bodies("marker")) > seen)
+        self.bus.unsubscribe(["marker"])
+
+
+@pytest_asyncio.fixture(params=["local"])
+async def node(request: pytest.FixtureRequest) -> AsyncIterator[Node]:
+    """A started bus of each kind."""
+    node = Node(ADAPTERS[request.param]())
+    await node.bus.start()
+    yield node
+    await node.bus.close()
+
+
+async def test_what_is_published_after_subscribe_arrives_once_and_in_order(node: Node) -> None:
+    await node.bus.subscribe(["c:1", "u:1"])
+    for n in range(200):
+        node.bus.publish("c:1" if n % 3 else "u:1", Envelope(b"%d" % n))
+    await node.settles()
+    assert node.bodies("c:1") == [b"%d" % n for n in range(200) if n % 3]
+    assert node.bodies("u:1") == [b"%d" % n for n in range(0, 200, 3)]
+
+
+async def test_other_topics_are_not_heard(node: Node) -> None:
+    await node.bus.subscribe(["c:1"])
+    for topic in ("c:2", "c:11", "c:", "u:1", "c:1 "):
+        node.bus.publish(topic, Envelope(b"not for us"))
+    await node.settles()
+    assert {topic for topic, _ in node.heard} == {"marker"}
+
+
+async def test_an_envelope_arrives_as_it_was_sent(node: Node) -> None:
+    await node.bus.subscribe(["u:1"])
+    sent = [
+        Envelope(b""),
+        Envelope(b"\x00\xff" * 40_000, origin=2**52, not_user=2**40, counted=True),
+        Envelope(b"full", counted=True, about=7, hidden_frame=b"hidden"),
+        Envelope(b"", control=Join(5, 17)),
+        Envelope(b"chat", control=Leave(5)),
+        Envelope(b"", control=CloseDevice("replaced", 9)),
+        Envelope(b"", control=CloseDevice("signed_out")),
+    ]
+    for envelope in sent:
+        node.bus.publish("u:1", envelope)
+    await node.settles()
+    assert [envelope for topic, envelope in node.heard if topic == "u:1"] == sent
+
+
+async def test_nothing_is_heard_after_unsubscribe_and_again_after_subscribe(node: Node) -> None:
+    await node.bus.subscribe(["c:1", "c:2"])
+    node.bus.publish("c:1", Envelope(b"before"))
+    await node.settles()
+    node.bus.unsubscribe(["c:1", "c:never"])
+    await node.settles()
+    node.bus.publish("c:1", Envelope(b"away"))
+    node.bus.publish("c:2", Envelope(b"other"))
+    await node.settles()
+    await node.bus.subscribe(["c:1"])
+    node.bus.publish("c:1", Envelope(b"again"))
+    await node.settles()
+    assert node.bodies("c:1") == [b"before", b"again"]
+    assert node.bodies("c:2") == [b"other"]
+
+
+async def test_unsubscribe_then_subscribe_at_once_leaves_it_subscribed(node: Node) -> None:
+    await node.bus.subscribe(["c:1"])
+    node.bus.unsubscribe(["c:1"])
+    await node.bus.subscribe(["c:1"])
+    await node.settles()
+    node.bus.publish("c:1", Envelope(b"heard"))
+    await node.settles()
+    assert node.bodies("c:1") == [b"heard"]
+
+
+async def test_a_topic_twice_is_heard_once(node: Node) -> None:
+    for _ in range(3):
+        await node.bus.subscribe(["c:1", "c:1"])
+    node.bus.publish("c:1", Envelope(b"once"))
+    await node.settles()
+    assert node.bodies("c:1") == [b"once"]
+    node.bus.unsubscribe(["c:1"])
+    await node.settles()
+    node.bus.publish("c:1", Envelope(b"away"))
+    await node.settles()
+    assert node.bodies("c:1") == [b"once"]
+
+
+async def test_subscribe_soon_is_heard_soon(node: Node) -> None:
+    node.bus.subscribe_soon(["c:1"])
+
+    def published() -> bool:
+        node.bus.publish("c:1", Envelope(b"x"))
+        return bool(node.bodies("c:1"))
+
+    await until(published)
+
+
+async def test_listening_tells_which_topics_anybody_wants(node: Node) -> None:
+    await node.bus.subscribe(["u:1", "u:2"])
+    assert await node.bus.listening(["u:1", "u:2", "u:3"]) == {"u:1", "u:2"}
+    assert await node.bus.listening([]) == set()
+    node.bus.unsubscribe(["u:1"])
+    await node.settles()
+    assert await node.bus.listening(["u:1", "u:2"]) == {"u:2"}
+
+
+async def test_nothing_is_delivered_after_close(node: Node) -> None:
+    await node.bus.subscribe(["c:1"])
+    await node.bus.close()
+    node.bus.publish("c:1", Envelope(b"late"))
+    assert node.heard == []
