@@ -44,6 +44,7 @@ from mim.wire.rate import RateLimiter
 log = structlog.get_logger("mim.app")
 
 REVIVE_EVERY_S = 2.0
+LAST_COMMITS_S = 2.0
 POOL_CLOSE_S = 5.0
 
 DECLARING = (
@@ -156,7 +157,8 @@ async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> 
         parts.push_async_callback(reading.close)
         committer.start()
         parts.push_async_callback(sending.close)
-        parts.push_async_callback(committer.close, settings.drain_s)
+        # The sockets had drain_s to see their messages committed: what waits now waits for a database that is away.
+        parts.push_async_callback(committer.close, min(settings.drain_s, LAST_COMMITS_S))
         yield Node(context, gateway, hub)
 
 

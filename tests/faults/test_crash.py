@@ -20,6 +20,11 @@ async def test_kill_9_in_the_middle_of_200_senders(processes: Callable[..., Serv
         await people.talks_on(BEFORE)
         server.kill()
         assert server.postgres_pids(), "its Postgres outlives the server"
+        in_doubt = {(client.record.device, cid) for client in people.clients for cid in client.record.unacknowledged}
+        left = await read_stored(server.database_url)
+        untold = in_doubt & {(row.device, row.cid) for rows in left.messages.values() for row in rows}
+        print(f"{len(in_doubt)} messages in doubt, {len(untold)} of them stored")
+        assert in_doubt, "nobody was sending"
         await server.start()
         await people.talks_on(BEFORE)
 

@@ -10,7 +10,7 @@ from tests.faults.crowd import crowd
 from tests.faults.invariants import Stored, check, read_stored
 from tests.faults.process import ServerProcess
 from tests.faults.proxy import Proxy
-from tests.harness import ACK, BYE, SEND, direct, running
+from tests.harness import ACK, BYE, NACK, SEND, direct, running
 
 PEOPLE = 60
 DRAIN_S = 10
@@ -91,3 +91,21 @@ async def test_a_commit_under_way_is_acknowledged_before_the_bye(proxy: Proxy) -
         assert farewell[-1][:2] == [BYE, "shutting_down"]
         await closing
     assert time.monotonic() - began < 2, "it waited for a socket whose farewell was said"
+
+
+async def test_a_stalled_postgres_does_not_keep_a_server_from_ending(proxy: Proxy) -> None:
+    node = running(proxy.url, drain_s=1)
+    server = await node.__aenter__()
+    async with server.phone("mina") as mina, server.phone("jun") as jun:
+        chat = await direct(mina, jun)
+        proxy.stall()
+        await mina.says(SEND, 101, chat, "late")
+        await mina.settles()
+        began = time.monotonic()
+        closing = asyncio.get_running_loop().create_task(node.__aexit__(None, None, None))
+        assert await mina.is_closed() == 4000
+        farewell = [frame for frame in mina.inbox if frame[0] in (NACK, BYE)]
+        assert [frame[:3] for frame in farewell[:-1]] == [[NACK, 101, "unavailable"]]
+        assert farewell[-1][1] == "shutting_down"
+        await closing
+    assert time.monotonic() - began < 12  # the sockets' second and a little, the pool's five, a busy machine
