@@ -6,6 +6,7 @@ a second together, in larger ones only the reader's own devices do.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -27,6 +28,7 @@ LARGE_CHAT: Final = 3000
 LARGE_EVERY_S: Final = 1.0
 MAX_WAITING: Final = 100_000
 BATCH: Final = 1000
+CLOSE_S: Final = 2.0
 
 
 class Reading:
@@ -41,6 +43,7 @@ class Reading:
         self._large_told = 0.0
         self._wake = asyncio.Event()
         self._tasks = TaskSet()
+        self._last = TaskSet()
 
     def __len__(self) -> int:
         """Watermarks that wait to be stored."""
@@ -51,14 +54,20 @@ class Reading:
         self._tasks.spawn(self._run(), name="watermarks")
 
     async def close(self) -> None:
-        """Store what was gathered, then stop."""
+        """Store what was gathered, for at most CLOSE_S, then stop."""
+        # A task of its own, not a timeout: the driver waits for a stalled database to confirm what is cancelled.
+        last = self._last.spawn(self._finish(), name="last watermarks")
+        await asyncio.wait({last}, timeout=CLOSE_S)
+        last.cancel()
+        if self._marks:
+            log.warning("watermarks lost at shutdown", count=len(self._marks))
+        self._tell_large()
+
+    async def _finish(self) -> None:
         await self._tasks.close()
-        try:
+        with suppress(*UNAVAILABLE):
             while self._marks:
                 await self._store()
-        except UNAVAILABLE as exc:
-            log.warning("watermarks lost at shutdown", error=type(exc).__name__, count=len(self._marks))
-        self._tell_large()
 
     def mark(self, caller: Caller, chat: int, seq: int) -> bool:
         """Note that a user has read a chat up to `seq`. Must not block; False when too many wait."""
