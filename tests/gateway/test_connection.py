@@ -9,12 +9,13 @@ from typing import Any
 import msgpack
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from mim.clock import ManualClock
 from mim.gateway.connection import Connection
 from mim.model import Caller
 from mim.wire.frames import Hello, Limits, Ready, ReadySession, Send
-from mim.wire.session import SessionLimits
+from mim.wire.session import MAX_WAITING_REQUESTS, SessionLimits
 from tests.conversations.raw import BINARY, CLOSE, CONT, TEXT, WS_PING, WS_PONG, wrap
 
 UPGRADE = (
@@ -91,9 +92,10 @@ class Heard:
         return lambda *_: None
 
 
-async def effects(segments: list[bytes]) -> tuple[list[Any], bytes, bool, list[Any]]:
+async def effects(segments: list[bytes], **limits: int) -> tuple[list[Any], bytes, bool, list[Any]]:
     """What a connection does about a stream that comes in these segments."""
     gateway, wire = Heard(), Wire()
+    gateway.limits = structs.replace(LIMITS, **limits)
     connection = Connection(gateway, 1)  # type: ignore[arg-type]
     connection.connection_made(wire)  # type: ignore[arg-type]
     connection.data_received(UPGRADE)
@@ -158,3 +160,10 @@ async def test_a_connection_that_is_closing_sends_no_more_pongs() -> None:
     _, quiet, _, _ = await effects([wrap(*HELLO_FIRST), bad])
     _, flooded, _, _ = await effects([wrap(*HELLO_FIRST), bad, ping * 1000])
     assert flooded == quiet
+
+
+async def test_typing_that_waits_for_storage_is_bounded() -> None:
+    """Nobody waits for an answer to TYPING, so what is too much is left out."""
+    stream = [wrap(*HELLO_FIRST), *(wrap(msgpack.packb([4, chat])) for chat in range(1, 500))]
+    _, _, _, waiting = await effects(stream, request_burst=1000)
+    assert [frame.chat for frame in waiting] == list(range(1, MAX_WAITING_REQUESTS + 1))
