@@ -211,7 +211,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask for the drain; uvicorn would raise them again after it, before the parts are closed."""
+        """SIGINT and SIGTERM ask for the drain; uvicorn would raise them again after it, before all is closed."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -1,6 +1,7 @@
 """The way of a message: check, store in a batch, acknowledge, publish (docs/architecture.md#one-message-one-way)."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
@@ -12,7 +13,7 @@ from mim.clock import Clock
 from mim.errors import Code, PeerError
 from mim.model import Caller
 from mim.store import chats, search
-from mim.store.committer import DUPLICATE, MESSAGES, NOT_MEMBER, Committer, Pending, Sender
+from mim.store.committer import DUPLICATE, MESSAGES, NOT_MEMBER, STORED, Committer, Pending, Sender
 from mim.store.db import UNAVAILABLE, Pool
 from mim.tasks import TaskSet
 from mim.wire.body import check_body
@@ -26,9 +27,11 @@ DELIVERY_SECONDS = Histogram(
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10),
 )
 
-_STORED = MESSAGES.labels("stored")
-_DUPLICATE = MESSAGES.labels("duplicate")
-_NOT_MEMBER = MESSAGES.labels("not_member")
+COUNTED = {
+    STORED: MESSAGES.labels("stored"),
+    DUPLICATE: MESSAGES.labels("duplicate"),
+    NOT_MEMBER: MESSAGES.labels("not_member"),
+}
 
 
 class Sending:
@@ -52,26 +55,28 @@ class Sending:
         committer.submit(Pending(sender, caller.user, caller.device, caller.connection, chat, cid, stored))
 
     def committed(self, batch: Sequence[Pending]) -> None:
-        """Acknowledge and publish a committed batch, in its order."""
-        stored = refused = 0
+        """Acknowledge and publish a committed batch, in its order. One message's trouble is not the others'."""
         for sent in batch:
-            if sent.outcome == NOT_MEMBER:
-                refused += 1
-                sent.sender.refuse(sent.cid, Code.NOT_MEMBER, "you are not a member of this chat")
-                continue
-            sent.sender.acknowledge(sent.cid, sent.seq, sent.at)
-            if sent.revived:
-                self._tasks.spawn(self._revive(sent), name="bring a direct chat back")
-            else:
-                self._publisher.message(sent)
-            if sent.outcome != DUPLICATE:
-                stored += 1
-                if sent.seq % search.BLOCK == 0 and len(self.full_blocks) < MAX_FULL_BLOCKS:
-                    self.full_blocks.add(sent.chat)
-        _STORED.inc(stored)
-        _NOT_MEMBER.inc(refused)
-        _DUPLICATE.inc(len(batch) - stored - refused)
+            try:
+                self._tell(sent)
+            except Exception:
+                log.exception("a settled message could not be told", outcome=sent.outcome)
+        outcomes = Counter([sent.outcome for sent in batch])
+        for outcome, count in outcomes.items():
+            COUNTED[outcome].inc(count)
         DELIVERY_SECONDS.observe(self._clock.monotonic() - batch[0].queued)
+
+    def _tell(self, sent: Pending) -> None:
+        if sent.outcome == NOT_MEMBER:
+            sent.sender.refuse(sent.cid, Code.NOT_MEMBER, "you are not a member of this chat")
+            return
+        sent.sender.acknowledge(sent.cid, sent.seq, sent.at)
+        if sent.revived:
+            self._tasks.spawn(self._revive(sent), name="bring a direct chat back")
+        else:
+            self._publisher.message(sent)
+        if sent.seq % search.BLOCK == 0 and len(self.full_blocks) < MAX_FULL_BLOCKS:
+            self.full_blocks.add(sent.chat)
 
     async def close(self) -> None:
         """Finish what is being told."""
