@@ -1,0 +1,1 @@
+"""Load tests that speak only the public protocol: `python -m loadtest --help`."""

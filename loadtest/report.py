@@ -1,0 +1,92 @@
+"""What a run found, for people and for programs."""
+
+import json
+import platform
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from loadtest import proc
+
+
+@dataclass
+class Report:
+    """The figures of every round of a run; a name ends with its unit. `violations` are broken promises."""
+
+    scenario: str
+    settings: dict[str, Any]
+    rounds: list[dict[str, float]] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+
+    def medians(self) -> dict[str, float]:
+        """By figure, over the rounds that have it."""
+        names = dict.fromkeys(name for figures in self.rounds for name in figures)
+        return {name: statistics.median(self._of(name)) for name in names}
+
+    def _of(self, name: str) -> list[float]:
+        return [figures[name] for figures in self.rounds if name in figures]
+
+    def table(self) -> str:
+        """A small table: median, least and most of each figure."""
+        said = "  ".join(f"{name}={value}" for name, value in self.settings.items())
+        rows = [(name, middle, self._of(name)) for name, middle in self.medians().items()]
+        width = max([len(name) for name, _, _ in rows], default=0)
+        lines = [f"{self.scenario}: {said}"]
+        if rows:
+            lines.append(f"  {'':{width}}  {'median':>10}  {'least':>10}  {'most':>10}  rounds")
+        lines += [
+            f"  {name:{width}}  {short(middle):>10}  {short(min(all_)):>10}  {short(max(all_)):>10}  {len(all_)}"
+            for name, middle, all_ in rows
+        ]
+        lines += [f"  checked: {text}" for text in self.checked]
+        lines += [f"  note: {text}" for text in self.notes]
+        lines += [f"  VIOLATION: {text}" for text in self.violations]
+        return "\n".join(lines)
+
+    def json_lines(self) -> Iterator[str]:
+        """One line a round, then one with the medians and everything else."""
+        for number, figures in enumerate(self.rounds, 1):
+            yield json.dumps({"scenario": self.scenario, "round": number, **rounded(figures)}, ensure_ascii=False)
+        yield json.dumps(
+            {
+                "scenario": self.scenario,
+                "median": rounded(self.medians()),
+                "settings": self.settings,
+                "machine": machine(),
+                "checked": self.checked,
+                "notes": self.notes,
+                "violations": self.violations,
+            },
+            ensure_ascii=False,
+        )
+
+
+def short(value: float) -> str:
+    """Three digits are all that a measurement on a busy machine is worth."""
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def rounded(figures: dict[str, float]) -> dict[str, float]:
+    """To digits that mean something."""
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def machine() -> str:
+    """On what it was measured."""
+    model = platform.processor() or platform.machine()
+    for line in (proc.PROC / "cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return f"{model}, Python {platform.python_version()}, Linux {platform.release()}"
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of them do not exceed; 0 when there are none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

@@ -1,0 +1,116 @@
+"""Closed-loop traffic, in pairs or groups: each sender keeps a window of messages on the way.
+
+A closed loop finds what the server can carry at saturation. It says little about latency: the window sets it.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from loadtest import proc
+from loadtest.client import Client, LoadError
+from loadtest.crowd import Crowd, close_all, few_at_a_time, wait_until
+from loadtest.invariants import settle, violations
+from loadtest.report import Report, percentile
+from loadtest.server import Target
+
+TEXT: Final = "x" * 64
+WARM_UP_S: Final = 2.0
+KNOWN_S: Final = 30.0  # until every member of a new chat has heard of it
+BUSY: Final = 0.9  # share of a core above which the load test itself may be the limit
+
+
+async def pairs(target: Target, users: int, inflight: int, duration_s: float, rounds: int) -> Report:
+    """Direct chats of two, both sending."""
+    report = Report("chat", {"users": users, "inflight": inflight, "duration_s": duration_s, **target.about})
+    users += users % 2
+    return await _run(report, target, users, 2, 2, inflight, duration_s, rounds)
+
+
+async def groups(target: Target, users: int, size: int, inflight: int, duration_s: float, rounds: int) -> Report:
+    """Groups of `size`, one member of each sending."""
+    if not 2 <= size <= users:
+        raise LoadError(f"--group-size {size}: 2 to as many as there are --users ({users})")
+    users -= users % size
+    settings = {"users": users, "group_size": size, "inflight": inflight, "duration_s": duration_s, **target.about}
+    return await _run(Report("group", settings), target, users, size, 1, inflight, duration_s, rounds)
+
+
+async def _run(
+    report: Report, target: Target, users: int, size: int, senders: int, inflight: int, duration_s: float, rounds: int
+) -> Report:
+    """`users` in chats of `size`, of which `senders` send."""
+    clients: list[Client] = await Crowd(target, users).connect_all()
+    limit = clients[0].session["limits"]["inflight"]
+    if inflight > limit:
+        raise LoadError(f"--inflight {inflight}: the server takes {limit} unanswered messages of a connection")
+    chats = [clients[start : start + size] for start in range(0, users, size)]
+    await few_at_a_time(_open_chat, chats, at_once=10)
+    sending = [client for chat in chats for client in chat[:senders]]
+    for client in sending:
+        client.run(inflight)
+    await asyncio.sleep(WARM_UP_S)
+    for _ in range(rounds):
+        report.rounds.append(await _measure(target, clients, duration_s))
+    for client in sending:
+        client.stop()
+    await settle(clients)
+    report.violations = await violations(clients)
+    messages = sum(client.acked for client in clients)
+    deliveries = sum(client.heard for client in clients)
+    report.checked.append(
+        f"{messages:,} messages acknowledged and {deliveries:,} deliveries: none lost, none twice, in order, "
+        "no hole in any chat's seqs, watermarks exact"
+        if not report.violations
+        else f"{messages:,} messages and {deliveries:,} deliveries, with violations"
+    )
+    if any(figures["load test, share of a core"] > BUSY for figures in report.rounds):
+        report.notes.append(
+            "the load test had a core to itself and filled it: throughput may be its limit, not the server's"
+        )
+    await close_all(clients)
+    return report
+
+
+async def _open_chat(members: Sequence[Client]) -> None:
+    first, *others = members
+    kind = "direct" if len(members) == 2 else "group"
+    state = await first.call("chat.create", kind=kind, members=[other.user for other in others])
+    # They listen from then on.
+    await wait_until(lambda: all(state["chat"] in other.chats for other in others), KNOWN_S, "CHAT for every member")
+    for member in members:
+        member.enter(state["chat"], TEXT)
+
+
+async def _measure(target: Target, clients: Sequence[Client], duration_s: float) -> dict[str, float]:
+    """One round: what happened between two readings of all counters."""
+    before = await target.usage()
+    own, began = proc.cpu_s(os.getpid()), time.perf_counter()
+    acked, heard = _counts(clients)
+    for client in clients:
+        del client.latencies[:]
+    await asyncio.sleep(duration_s)
+    messages, deliveries = (now - then for now, then in zip(_counts(clients), (acked, heard), strict=True))
+    used = (await target.usage()).since(before)
+    took = time.perf_counter() - began
+    if not messages or not deliveries:
+        raise LoadError(f"nothing was acknowledged within {duration_s} s: {clients[0].problems}")
+    latencies = [seconds for client in clients for seconds in client.latencies]
+    return {
+        "messages/s": messages / took,
+        "deliveries/s": deliveries / took,
+        "CPU µs/message": used.total / messages * 1e6,
+        "  of it server µs": used.server / messages * 1e6,
+        "  of it Postgres µs": used.postgres / messages * 1e6,
+        "CPU µs/delivery": used.total / deliveries * 1e6,
+        "send to ACK p50 ms": percentile(latencies, 0.5) * 1e3,
+        "send to ACK p99 ms": percentile(latencies, 0.99) * 1e3,
+        "server and Postgres, share of a core": used.total / took,
+        "load test, share of a core": (proc.cpu_s(os.getpid()) - own) / took,
+    }
+
+
+def _counts(clients: Sequence[Client]) -> tuple[int, int]:
+    return sum(client.acked for client in clients), sum(client.heard for client in clients)

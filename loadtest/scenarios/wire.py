@@ -1,0 +1,79 @@
+"""Bytes on the wire by frame, WebSocket framing included, TCP and TLS not."""
+
+from typing import Any, Final
+
+import msgpack
+
+from loadtest.client import ACK, MSG, PONG, READBY, Client, client_message
+from loadtest.crowd import Crowd, close_all, wait_until
+from loadtest.report import Report
+from loadtest.scenarios.traffic import TEXT
+from loadtest.server import Target
+
+ID: Final = 2**31  # an id of five bytes, as in a large deployment
+NUMBER: Final = 1000  # a cid or seq of three bytes
+AT: Final = 1_700_000_000
+HEARD_S: Final = 10.0
+
+
+async def run(target: Target) -> Report:
+    """Two users say something; every frame is weighed. The same frames with the ids of a large deployment are
+    computed beside it, because a young server has small ones."""
+    report = Report("wire", {"text_bytes": len(TEXT), **target.about})
+    a, b = await Crowd(target, 2).connect_all()
+    state = await a.call("chat.create", kind="direct", members=[b.user])
+    a.frame_sizes, b.frame_sizes = {}, {}
+    chat: int = state["chat"]
+    send = a.write(2, 1, chat, TEXT)
+    await _heard(a, ACK)
+    await _heard(b, MSG)
+    read = b.write(3, chat, 1)
+    await _heard(a, READBY)
+    ping = a.write(8, 240)
+    await _heard(a, PONG)
+    sizes = {op: seen[0] for op, seen in {**a.frame_sizes, **b.frame_sizes}.items()}
+    report.rounds.append(
+        {
+            "SEND bytes": send,
+            "ACK bytes": sizes[ACK],
+            "MSG bytes": sizes[MSG],
+            "message: SEND + ACK + MSG bytes": send + sizes[ACK] + sizes[MSG],
+            "READ bytes": read,
+            "READBY bytes": sizes[READBY],
+            "PING bytes": ping,
+            "PONG bytes": sizes[PONG],
+            **_large(),
+            **await _login(target),
+        }
+    )
+    report.notes.append(f"{2 * len(TEXT)} of a message's bytes are its text, once up and once down")
+    await close_all([a, b])
+    return report
+
+
+def _large() -> dict[str, float]:
+    """The frames of a message with large ids, by an independent msgpack."""
+    send = len(client_message(msgpack.packb([2, NUMBER, ID, TEXT])))
+    ack = _served([ACK, NUMBER, NUMBER, AT])
+    msg = _served([MSG, ID, NUMBER, ID, AT, TEXT])
+    return {"message with ids of a large deployment bytes": send + ack + msg}
+
+
+def _served(frame: list[Any]) -> int:
+    payload = len(msgpack.packb(frame))
+    return payload + (2 if payload < 126 else 4)
+
+
+async def _login(target: Target) -> dict[str, float]:
+    """A sign-in of someone without chats, the HTTP upgrade and the token included."""
+    client = await Crowd(target, 1).connect(0)
+    figures: dict[str, float] = {"sign-in: bytes up": client.bytes_up, "sign-in: bytes down": client.bytes_down}
+    await client.close()
+    return figures
+
+
+async def _heard(client: Client, op: int) -> None:
+    """Wait for the first frame of this kind."""
+    assert client.frame_sizes is not None
+    sizes = client.frame_sizes
+    await wait_until(lambda: op in sizes, HEARD_S, f"a frame with op {op}")
