@@ -1,27 +1,26 @@
-"""One socket: bytes to frames to the session's rules, and frames back to bytes.
+"""One client: frames to the session's rules, what they ask for to where it is done, and answers back.
 
-The protocol class that uvicorn hands an upgraded connection to. It drives `websockets`' sans-I/O protocol, asks the
-:class:`mim.wire.session.Session` what to do about each frame, and carries that out. Nothing per message awaits or
-makes a task:
+Carries out what :class:`mim.wire.session.Session` says about each message. Nothing per message awaits or makes a task:
 a SEND goes into the committer's list, what must wait (FETCH, CALL, CHANGES) goes through one queue per connection.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
-from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import State as WsState
-from websockets.server import ServerProtocol
 
+from mim.chat.context import Context
+from mim.clock import Clock
 from mim.errors import CLOSE_CODE, CloseReason, Code, PeerError
 from mim.gateway import handshake
 from mim.gateway.requests import answer
-from mim.hub.prepared import BINARY, TEXT, message
+from mim.gateway.websocket import WebSocket
 from mim.model import Caller
-from mim.wire.codec import MAX_FRAME_BYTES, MSGPACK, Codec
+from mim.tasks import TaskSet
+from mim.wire.codec import MSGPACK, Codec
 from mim.wire.frames import (
     Ack,
     Bye,
@@ -40,52 +39,82 @@ from mim.wire.frames import (
     Synced,
     Typing,
 )
-from mim.wire.session import MAX_WAITING_REQUESTS, PONG, Refuse, Reply, Session, State
+from mim.wire.session import MAX_WAITING_REQUESTS, PONG, Refuse, Reply, Session, SessionLimits, State
 
-if TYPE_CHECKING:
-    from mim.gateway.gateway import Gateway
-
-PACE_BYTES: Final = 64 * 1024  # unsent bytes above which replies and sync wait for the reader
 UNREADABLE: Final = "the message cannot be read or is larger than 64 KiB"
-PONG_HEAD: Final = 0x8A  # a WebSocket pong; a closing connection, which may be a flood of pings, gets no more of them
 CLOSING_S: Final = 3.0  # how long a peer may take to finish the closing handshake
 MAX_HELD: Final = 5000  # live frames that wait for READY
 COUNTED: Final = (Msg, MsgWithMeta, Change)  # what RECV counts
 
 
-class Connection(asyncio.Protocol):
+class Host(Protocol):
+    """What a connection needs of the gateway that holds it."""
+
+    context: Context
+    clock: Clock
+    tasks: TaskSet
+    limits: SessionLimits
+    slow_bytes: int
+    trusted_proxies: frozenset[str]
+    ws_logger: logging.Logger
+
+    def made(self, connection: "Connection") -> None:
+        """The socket was handed over."""
+
+    def lost(self, connection: "Connection") -> None:
+        """The socket is gone."""
+
+    def admit(self, connection: "Connection", upgrade: handshake.Upgrade) -> None:
+        """Let the client in, or raise PeerError."""
+
+    def open(self, connection: "Connection", hello: Hello, response: Response | None) -> None:
+        """Authenticate and sync; `response` is the 101 of a client that came with its token."""
+
+    def submit(self, connection: "Connection", frame: Send) -> None:
+        """Take a message on its way. Must not block."""
+
+    def pinged(self, connection: "Connection") -> None:
+        """A PING was answered."""
+
+    def watch(self, connection: "Connection", within_s: float | None = None) -> None:
+        """Ask `due` at the connection's deadline, or after `within_s` seconds."""
+
+    def closing(self, reason: str) -> None:
+        """A connection said its last word."""
+
+    def count_in(self, effect: object) -> None:
+        """A client's frame, by what becomes of it."""
+
+    def count_out(self, frame: object) -> None:
+        """A frame written to this socket alone."""
+
+    def retry_after(self, reason: str) -> int | None:
+        """When a closed client should come back, in ms."""
+
+
+class Connection(WebSocket):
     """A client's socket. Implements the hub's Listener, the committer's Sender and the wheel's Timed."""
 
     __slots__ = (
-        "_closing", "_drained", "_gateway", "_held_in", "_held_out", "_leaving", "_parts", "_parts_text",
-        "_requests", "_session", "_transport", "_worker", "_ws", "address", "caller", "device", "expires",
-        "fresh_at", "id", "sent", "stale", "text", "user", "wheel_slot",
+        "_held_in", "_held_out", "_host", "_leaving", "_requests", "_session", "_worker",
+        "address", "caller", "device", "expires", "fresh_at", "id", "is_lost", "sent", "stale", "user", "wheel_slot",
     )  # fmt: skip
 
-    def __init__(self, gateway: "Gateway", connection_id: int) -> None:
-        self._gateway = gateway
-        self._session = Session(MSGPACK, gateway.limits, gateway.clock)
-        self._ws = ServerProtocol(
-            select_subprotocol=handshake.select_subprotocol,
-            max_size=MAX_FRAME_BYTES,
-            logger=gateway.ws_logger,
-        )
-        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
-        self._parts: bytearray | None = None  # a fragmented message so far
-        self._parts_text = False
+    def __init__(self, host: Host, connection_id: int) -> None:
+        super().__init__(host.ws_logger)
+        self._host = host
+        self._session = Session(MSGPACK, host.limits, host.clock)
         self._requests: deque[Any] | None = None
         self._worker: asyncio.Task[Any] | None = None
-        self._drained: asyncio.Future[None] | None = None
         self._held_in: list[tuple[bool, bytes]] | None = None  # frames between HELLO and READY
         self._held_out: list[tuple[bytes, bool]] | None = []  # live frames until READY is out
-        self._closing = False
         self._leaving = False
+        self.is_lost = False
         self.id = connection_id
         self.address = ""
         self.caller = Caller(0, 0, connection_id)
         self.user = 0  # whose socket it is; 0 until it is known
         self.device = 0
-        self.text = False
         self.expires = 0  # second since 1970 at which the token ends
         self.sent = 0  # MSG and CHANGE frames, for RECV
         self.stale = False  # something was delivered since the cursor that the client has
@@ -93,81 +122,40 @@ class Connection(asyncio.Protocol):
         self.wheel_slot = 0
 
     @property
-    def is_closing(self) -> bool:
-        """Whether nothing more is to be sent."""
-        return self._closing
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the upgrade was answered and the socket speaks WebSocket."""
-        return self._ws.state is WsState.OPEN
-
-    @property
     def codec(self) -> Codec:
         """The subprotocol's codec."""
         return self._session.codec
 
-    # -- asyncio.Protocol ------------------------------------------------------------------
+    # -- WebSocket ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        self._transport.set_write_buffer_limits(high=PACE_BYTES)
-        self._gateway.made(self)
+        super().connection_made(transport)
+        self._host.made(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closing = True
+        super().connection_lost(exc)
+        self.is_lost = True
         self._session.closed()
-        self._gateway.lost(self)
+        self._host.lost(self)
         if self._worker is not None:
             self._worker.cancel()
-        self.resume_writing()
-
-    def pause_writing(self) -> None:
-        if self._drained is None:
-            self._drained = self._gateway.loop.create_future()
-
-    def resume_writing(self) -> None:
-        if self._drained is not None:
-            if not self._drained.done():
-                self._drained.set_result(None)
-            self._drained = None
-
-    def eof_received(self) -> bool:
-        return False
-
-    def data_received(self, data: bytes) -> None:
-        ws = self._ws
-        ws.receive_data(data)
-        for event in ws.events_received():
-            if type(event) is Frame:
-                self._receive(event)
-            elif isinstance(event, Request):
-                self._upgrade(event)
-        if ws.writes:
-            self._flush()
 
     def shutdown(self) -> None:
         """uvicorn is going down: finish what was taken, say BYE, close."""
         self._leaving = True
-        if self._session.state is not State.READY:
-            self.refuse_session(
-                Refuse(CloseReason.SHUTTING_DOWN, Code.UNAVAILABLE, "the server is going down; connect again")
-            )
-        elif self._session.inflight == 0:
+        if self._session.state is not State.READY or self._session.inflight == 0:
             self.evict(CloseReason.SHUTTING_DOWN)
         else:
             self._transport.pause_reading()
 
-    # -- the handshake ---------------------------------------------------------------------
-
-    def _upgrade(self, request: Request) -> None:
+    def upgrade(self, request: Request) -> None:
         peer = self._transport.get_extra_info("peername")
         try:
             upgrade = handshake.read_upgrade(request)
             self.address = handshake.client_address(
-                peer[0] if isinstance(peer, tuple) else "", request.headers, self._gateway.trusted_proxies
+                peer[0] if isinstance(peer, tuple) else "", request.headers, self._host.trusted_proxies
             )
-            self._gateway.admit(self, upgrade)
+            self._host.admit(self, upgrade)
         except PeerError as exc:
             self.respond(handshake.refusal(exc))
             return
@@ -175,63 +163,16 @@ class Connection(asyncio.Protocol):
         if response.status_code != 101:
             self.respond(response)
             return
-        codec = handshake.codec_of(self._ws.subprotocol)
-        self._session.codec = codec
-        self.text = codec.text
+        self._session.codec = handshake.codec_of(self._ws.subprotocol)
+        self.text = self._session.codec.text
         if upgrade.hello is None:
             self.respond(response)
         else:
             self._session.state = State.OPENING
-            self._gateway.open(self, upgrade.hello, response)
+            self._host.open(self, upgrade.hello, response)
 
-    def respond(self, response: Response) -> None:
-        """Answer the upgrade: with 101 the socket is open, with anything else it closes."""
-        if self._closing:
-            return
-        self._ws.send_response(response)
-        self._flush()
-
-    def _flush(self) -> None:
-        """Write what the WebSocket layer has to say: handshake, pongs, close frames."""
-        if self._ws.parser_exc is not None and not self._closing and self._ws.state is WsState.CLOSING:
-            self._write_message(self._last_word(Code.BAD_FRAME, CloseReason.PROTOCOL, UNREADABLE))
-        for data in self._ws.data_to_send():
-            if not data:
-                self._hang_up()
-            elif not (self._closing and data[0] == PONG_HEAD):
-                self._transport.write(data)
-        self._check_speed()
-
-    def _hang_up(self) -> None:
-        """Close when the rest is sent. Nothing is added to it, and a peer that does not read it is dropped."""
-        if not self._closing:
-            self._closing = True
-            self._session.closed()
-            self._gateway.linger(self, CLOSING_S)
-        self._transport.close()
-
-    def _check_speed(self) -> None:
-        if not self._closing and self._transport.get_write_buffer_size() > self._gateway.slow_bytes:
-            self.evict(CloseReason.SLOW)
-
-    # -- frames in -------------------------------------------------------------------------
-
-    def _receive(self, frame: Frame) -> None:
-        opcode = frame.opcode
-        if opcode is Opcode.BINARY or opcode is Opcode.TEXT:
-            if frame.fin:
-                self._take(opcode is Opcode.TEXT, bytes(frame.data))
-            else:
-                self._parts = bytearray(frame.data)
-                self._parts_text = opcode is Opcode.TEXT
-        elif opcode is Opcode.CONT and self._parts is not None:
-            self._parts += frame.data
-            if frame.fin:
-                parts, self._parts = self._parts, None
-                self._take(self._parts_text, bytes(parts))
-
-    def _take(self, text: bool, data: bytes) -> None:
-        """One whole message of the client."""
+    def take(self, text: bool, data: bytes) -> None:
+        """Judge a message and act on it. Must not block."""
         if self._leaving or self._closing:
             return
         session = self._session
@@ -239,9 +180,25 @@ class Connection(asyncio.Protocol):
             self._hold(text, data)
             return
         effect = session.receive(data) if text is session.codec.text else session.wrong_kind()
-        self._gateway.count_in(effect)
+        self._host.count_in(effect)
         if effect is not None:
             HANDLERS[type(effect)](self, effect)
+
+    def unreadable(self) -> None:
+        """Say why before the WebSocket layer closes."""
+        self._write_frame(self._last_word(Code.BAD_FRAME, CloseReason.PROTOCOL, UNREADABLE))
+
+    def hung_up(self) -> None:
+        """The peer has a moment to take the rest."""
+        self._session.closed()
+        self._host.watch(self, CLOSING_S)
+
+    def sent_more(self) -> None:
+        """A reader that is too slow is closed; what it missed it gets when it resumes."""
+        if not self._closing and self.unsent_bytes > self._host.slow_bytes:
+            self.evict(CloseReason.SLOW)
+
+    # -- what the frames ask for -----------------------------------------------------------
 
     def _hold(self, text: bool, data: bytes) -> None:
         if self._held_in is None:
@@ -250,18 +207,18 @@ class Connection(asyncio.Protocol):
         self._held_in.append((text, data))
 
     def _hello(self, frame: Hello) -> None:
-        self._gateway.open(self, frame, None)
+        self._host.open(self, frame, None)
 
     def _send(self, frame: Send) -> None:
-        self._gateway.submit(self, frame)
+        self._host.submit(self, frame)
 
     def _read(self, frame: Read) -> None:
-        if not self._gateway.context.reading.mark(self.caller, frame.chat, frame.seq):
+        if not self._host.context.reading.mark(self.caller, frame.chat, frame.seq):
             self.write(Error(0, Code.UNAVAILABLE, "too many READs wait for storage; send it again later", 1000))
 
     def _typing(self, frame: Typing) -> None:
         waiting = 0 if self._requests is None else len(self._requests)
-        if waiting < MAX_WAITING_REQUESTS and self._gateway.context.typing.is_new(self.caller, frame.chat):
+        if waiting < MAX_WAITING_REQUESTS and self._host.context.typing.is_new(self.caller, frame.chat):
             self._queue(frame)
 
     def _queue(self, frame: Any) -> None:
@@ -269,14 +226,14 @@ class Connection(asyncio.Protocol):
             self._requests = deque()
         self._requests.append(frame)
         if self._worker is None:
-            self._worker = self._gateway.tasks.spawn(self._work(), name="requests of a connection")
+            self._worker = self._host.tasks.spawn(self._work(), name="requests of a connection")
 
     async def _work(self) -> None:
         """Answer the queue in order, each reply paced by the reader's speed; ends when the queue is empty."""
         try:
             while self._requests:
                 frame = self._requests.popleft()
-                replies = await answer(self._gateway.context, self, frame)
+                replies = await answer(self._host.context, self, frame)
                 await self.write_paced(replies)
                 if not isinstance(frame, Typing):
                     self._session.waiting -= 1
@@ -287,7 +244,7 @@ class Connection(asyncio.Protocol):
     def _reply(self, effect: Reply) -> None:
         self.write(effect.frame)
         if effect is PONG:
-            self._gateway.pinged(self)
+            self._host.pinged(self)
 
     # -- frames out ------------------------------------------------------------------------
 
@@ -303,29 +260,27 @@ class Connection(asyncio.Protocol):
         self._transport.write(message)
         self.stale = True
         self.sent += counted
-        self._check_speed()
+        self.sent_more()
 
     def write(self, frame: ServerFrame) -> None:
         """Write a reply at once. Must not block; closes the connection as slow above the limit."""
         if self._closing:
             return
-        self._write_message(frame)
-        self._check_speed()
+        self._write_frame(frame)
+        self.sent_more()
 
     async def write_paced(self, frames: Iterable[ServerFrame]) -> None:
         """Write frames no faster than the reader takes them."""
         for frame in frames:
-            if self._drained is not None:
-                await self._drained
+            await self.drained()
             if self._closing:
                 return
-            self._write_message(frame)
+            self._write_frame(frame)
             self.sent += isinstance(frame, COUNTED)
 
-    def _write_message(self, frame: ServerFrame) -> None:
-        self._gateway.count_out(frame)
-        payload = self._session.codec.encode(frame)
-        self._transport.write(message(TEXT if self.text else BINARY, payload))
+    def _write_frame(self, frame: ServerFrame) -> None:
+        self._host.count_out(frame)
+        self.write_payload(self._session.codec.encode(frame))
 
     def acknowledge(self, cid: int, seq: int, at: int) -> None:
         """The message is durable."""
@@ -352,19 +307,24 @@ class Connection(asyncio.Protocol):
         self.device = caller.device
         self.expires = expires
 
+    def renewed(self, expires: int) -> None:
+        """The client has a token that is good until another second."""
+        self.expires = expires
+        self._host.watch(self)
+
     def opened(self, ready: ServerFrame) -> None:
         """Send READY, then what was held back, and take what the client sent meanwhile."""
         if self._closing:
             return
         self._session.opened()
-        self._gateway.watch(self)
-        self._write_message(ready)
+        self._host.watch(self)
+        self._write_frame(ready)
         held_out, self._held_out = self._held_out, None
         for data, counted in held_out or ():
             self.offer(data, counted=counted)
         held_in, self._held_in = self._held_in, None
         for text, data in held_in or ():
-            self._take(text, data)
+            self.take(text, data)
         if held_in is not None and not self._closing:
             self._transport.resume_reading()
         if self._leaving:
@@ -378,14 +338,15 @@ class Connection(asyncio.Protocol):
 
     def evict(self, reason: str, detail: str = "") -> None:
         """Say BYE, or before READY ERROR, and close."""
-        retry_after = self._gateway.retry_after(reason)
+        retry_after = self._host.retry_after(reason)
         words = detail or EXPLAINED.get(CloseReason(reason), "")
         code = Code.UNAUTHORIZED if CLOSE_CODE[CloseReason(reason)] in (4500, 4501, 4502) else Code.UNAVAILABLE
         self._end(self._last_word(code, reason, words, retry_after), CLOSE_CODE[CloseReason(reason)], reason)
 
     def refuse_session(self, effect: Refuse) -> None:
         """The session cannot go on."""
-        last = self._last_word(effect.code, effect.reason, effect.detail, ref=effect.ref)
+        retry_after = self._host.retry_after(effect.reason)
+        last = self._last_word(effect.code, effect.reason, effect.detail, retry_after, effect.ref)
         self._end(last, CLOSE_CODE[effect.reason], effect.reason)
 
     def _last_word(
@@ -397,16 +358,14 @@ class Connection(asyncio.Protocol):
         return Error(ref, code, detail, retry_after)
 
     def _end(self, last: ServerFrame, close_code: int, reason: str) -> None:
-        if self._closing or self._ws.state is not WsState.OPEN:
-            self._hang_up()
+        if self._closing or not self.is_open:
+            self.hang_up()
             return
-        self._write_message(last)
-        self._closing = True
+        self._write_frame(last)
         self._session.closed()
-        self._gateway.closing(self, reason, CLOSING_S)
-        self._ws.send_close(close_code, reason)
-        self._flush()
-        self._transport.resume_reading()  # the peer's own close must be heard
+        self._host.closing(reason)
+        self._host.watch(self, CLOSING_S)
+        self.say_close(close_code, reason)
 
     def due(self, now: float) -> float | None:
         """The wheel asks: is the time of this connection over?"""
@@ -419,7 +378,7 @@ class Connection(asyncio.Protocol):
         if self._session.state is State.OPENING:
             self._give_up_opening()
             return None
-        left = self.expires - self._gateway.clock.now()
+        left = self.expires - self._host.clock.now()
         if left <= 0:
             self.evict(CloseReason.EXPIRED)
             return None
@@ -435,17 +394,13 @@ class Connection(asyncio.Protocol):
         if self.is_open:
             self.evict(reason, words)
         else:
-            late = PeerError(Code.UNAVAILABLE, words, self._gateway.retry_after(reason))
+            late = PeerError(Code.UNAVAILABLE, words, self._host.retry_after(reason))
             self.respond(handshake.refusal(late))
 
     def deadline(self) -> float:
         """When the wheel should ask next, as a monotonic second."""
-        left = self.expires - self._gateway.clock.now()
-        return min(self._session.deadline(), self._gateway.clock.monotonic() + left)
-
-    def abort(self) -> None:
-        """Drop the socket without a word."""
-        self._transport.abort()
+        left = self.expires - self._host.clock.now()
+        return min(self._session.deadline(), self._host.clock.monotonic() + left)
 
 
 EXPLAINED: Final[dict[CloseReason, str]] = {

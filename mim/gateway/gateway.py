@@ -3,7 +3,6 @@
 Built once by the composition root; uvicorn asks `protocol` for a connection at every upgrade.
 """
 
-import asyncio
 import logging
 import secrets
 from collections import Counter
@@ -11,7 +10,6 @@ from itertools import count
 from typing import Any, Final
 
 import structlog
-from prometheus_client import Histogram
 from websockets.http11 import Response
 
 from mim.chat.context import Context
@@ -19,7 +17,7 @@ from mim.chat.freshness import Freshness
 from mim.errors import CLOSE_CODE, CloseReason, Code, PeerError
 from mim.gateway import handshake
 from mim.gateway.connection import Connection
-from mim.gateway.opening import open_session
+from mim.gateway.opening import Opening
 from mim.hub.hub import Hub
 from mim.hub.wheel import TimingWheel
 from mim.tasks import TaskSet
@@ -27,12 +25,6 @@ from mim.wire.frames import Hello, Send, Synced
 from mim.wire.session import SessionLimits
 
 log = structlog.get_logger("mim.gateway")
-
-OPEN_SECONDS = Histogram(
-    "mim_open_seconds",
-    "Time from HELLO to SYNCED.",
-    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10),
-)
 
 NODE_SHIFT: Final = 32  # connection ids are unique among nodes: a random node number above a counter
 
@@ -45,10 +37,10 @@ class Gateway:
         self.context = context
         self.hub = hub
         self.clock = context.clock
-        self.loop = asyncio.get_running_loop()
         self.tasks = TaskSet()
         self.wheel = TimingWheel(context.clock)
         self.freshness = Freshness(context.pool, context.clock)
+        self._opening = Opening(context, hub, self.freshness)
         self.ws_logger = logging.getLogger("websockets.server")
         self.trusted_proxies = frozenset(
             part.strip() for part in settings.forwarded_allow_ips.split(",") if part.strip()
@@ -127,23 +119,18 @@ class Gateway:
 
     def open(self, connection: Connection, hello: Hello, response: Response | None) -> None:
         """Authenticate and sync a connection; `response` is the 101 of a client that came with its token."""
-        self.linger(connection, self.context.settings.hello_timeout_s)
-        self.tasks.spawn(open_session(self, connection, hello, response), name="opening a session")
+        self.watch(connection, self.context.settings.hello_timeout_s)
+        self.tasks.spawn(self._opening.open_session(connection, hello, response), name="opening a session")
 
-    def closing(self, connection: Connection, reason: str, within_s: float) -> None:
-        """A connection said its last word; it is dropped if the peer does not finish in time."""
+    def closing(self, reason: str) -> None:
+        """A connection said its last word."""
         self.closes[reason] += 1
-        self.linger(connection, within_s)
 
-    def linger(self, connection: Connection, within_s: float) -> None:
-        """Ask a connection that is about to open or close whether it has, this much later."""
+    def watch(self, connection: Connection, within_s: float | None = None) -> None:
+        """File a connection anew: at its deadline, which may have come nearer, or `within_s` seconds from now."""
         self.wheel.discard(connection)
-        self.wheel.add(connection, self.clock.monotonic() + within_s)
-
-    def watch(self, connection: Connection) -> None:
-        """File a connection's deadline anew after a promise that may be shorter."""
-        self.wheel.discard(connection)
-        self.wheel.add(connection, connection.deadline())
+        deadline = connection.deadline() if within_s is None else self.clock.monotonic() + within_s
+        self.wheel.add(connection, deadline)
 
     # -- what connections ask for ----------------------------------------------------------
 
@@ -166,10 +153,6 @@ class Gateway:
     def count_out(self, frame: object) -> None:
         """Count a frame written to one socket."""
         self.frames_out[type(frame)] += 1
-
-    def observe_opening(self, seconds: float) -> None:
-        """A session was opened in this time."""
-        OPEN_SECONDS.observe(seconds)
 
     def retry_after(self, reason: str) -> int | None:
         """When a closed client should come back, in ms; None where it is its own matter."""

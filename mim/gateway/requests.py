@@ -16,11 +16,13 @@ class Asker(Protocol):
     """What answering needs of a connection."""
 
     caller: Caller
-    expires: int
 
     @property
     def codec(self) -> Codec:
         """In what the parameters of a CALL are written."""
+
+    def renewed(self, expires: int) -> None:
+        """The session is good until this second."""
 
 
 async def answer(context: Context, asker: Asker, frame: Any) -> Sequence[ServerFrame]:
@@ -37,7 +39,7 @@ async def answer(context: Context, asker: Asker, frame: Any) -> Sequence[ServerF
 async def _call(context: Context, asker: Asker, frame: Call) -> Sequence[ServerFrame]:
     value = await calls.carry_out(context, asker.caller, frame.method, frame.params, asker.codec)
     if isinstance(value, Renewed):
-        asker.expires = value.exp
+        asker.renewed(value.exp)
     return [Result(frame.ref, value)]
 
 

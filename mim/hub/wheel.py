@@ -8,8 +8,12 @@ import asyncio
 from collections import defaultdict
 from typing import Protocol
 
+import structlog
+
 from mim.clock import Clock
 from mim.tasks import TaskSet
+
+log = structlog.get_logger("mim.wheel")
 
 
 class Timed(Protocol):
@@ -53,7 +57,11 @@ class TimingWheel:
         while self._done < upto:
             self._done += 1
             for item in self._slots.pop(self._done, ()):
-                following = item.due(now)
+                try:
+                    following = item.due(now)
+                except Exception:  # one item's mistake must not stop the wheel for all
+                    log.exception("a deadline could not be judged")
+                    continue
                 if following is not None:
                     self.add(item, following)
 

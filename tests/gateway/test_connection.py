@@ -82,7 +82,7 @@ class Heard:
         self.asked.append(frame)
         connection.acknowledge(frame.cid, len(self.asked), 0)
 
-    def closing(self, _: Connection, reason: str, within_s: float) -> None:
+    def closing(self, reason: str) -> None:
         self.asked.append(("closing", reason))
 
     def retry_after(self, _: str) -> int:
