@@ -245,7 +245,6 @@ NO_FRAMES: list[Bad] = [
     ("op is 2.0", '[2.0,1,5,"a"]', 0),
     ("NaN is no JSON", '[2,1,5,{"x":NaN}]', 0),
     ("JSON cut short", '[2,1,5,"a"', 0),
-    ("half a surrogate pair", '[2,1,5,"\\ud83d"]', 0),
     ("5,000 JSON arrays deep", '[2,1,5,{"x":' + "[" * 5000 + "]" * 5000 + "}]", 0),
 ]
 
@@ -274,6 +273,7 @@ BAD_SENDS: list[Bad] = [
     ("SEND text holds a surrogate", b"\x94\x02\x06\x05\xa3\xed\xa0\x80", 6),
     ("SEND map key is a number", pack([2, 6, 5, {5: 1}]), 6),
     ("SEND map key is a map", b"\x94\x02\x06\x05\x81\x80\x01", 6),
+    ("SEND half a surrogate pair in JSON", '[2,6,5,"\\ud83d"]', 6),
     ("SEND cid 1.0 in JSON", '[2,1.0,5,"a"]', 0),
     ("SEND number out of range", '[2,6,5,{"x":1e999}]', 6),
     ("SEND integer of 5,000 digits", '[2,6,5,{"x":' + "9" * 5000 + "}]", 6),

@@ -5,6 +5,7 @@ and nothing else; what `encode` makes, the same subprotocol's decoder of an inde
 (the golden vectors prove it).
 """
 
+import json
 from collections.abc import Callable
 from typing import Any, Final, get_args
 
@@ -53,6 +54,7 @@ class Codec:
         encode: Callable[[Any], bytes],
         loads: Callable[[bytes], Any],
         loads_typed: Callable[[bytes, Any], Any],
+        loads_lenient: Callable[[bytes], Any] | None = None,
     ) -> None:
         self.name = name
         self.text = text
@@ -60,6 +62,7 @@ class Codec:
         self._encode = encode
         self._loads = loads
         self._loads_typed = loads_typed
+        self._loads_lenient = loads_lenient
 
     def decode(self, data: bytes) -> ClientFrame:
         """Return the client frame in `data`; raise BadFrame or NotAFrame."""
@@ -88,6 +91,8 @@ class Codec:
             fields = self._loads(data)
         except DECODE_ERRORS:
             fields = self._salvage(data)
+            if fields is None and self._loads_lenient is not None:
+                fields = self._loads_lenient(data)
         if not (isinstance(fields, list) and fields and type(fields[0]) is int):
             return NotAFrame()
         op, number = fields[0], fields[1] if len(fields) > 1 else 0
@@ -122,6 +127,21 @@ def explain(exc: BaseException) -> str:
     return str(exc) or "malformed"
 
 
+def _halves_allowed(data: bytes) -> Any:
+    """JSON with half surrogate pairs, which scripts make by cutting a text within an emoji; None for what is no JSON.
+
+    Such a frame can be read but for that text, and a client that sends it again should not be closed every time.
+    """
+    try:
+        return json.loads(data.decode(), parse_constant=_no_json)
+    except DECODE_ERRORS:
+        return None
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 def _codec(name: str, module: Any, *, text: bool) -> Codec:
     return Codec(
         name,
@@ -130,6 +150,7 @@ def _codec(name: str, module: Any, *, text: bool) -> Codec:
         encode=module.Encoder().encode,
         loads=module.decode,
         loads_typed=lambda data, shape: module.decode(data, type=shape),
+        loads_lenient=_halves_allowed if text else None,
     )
 
 
