@@ -133,6 +133,7 @@ class PrivateServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,  # Ctrl-C is for the load test, which then ends the server
             )
         try:
             async with asyncio.timeout(START_S):

@@ -6,6 +6,7 @@ from typing import Final
 from loadtest.client import LoadError
 from loadtest.crowd import Crowd, close_all, few_at_a_time, wait_until
 from loadtest.launch import allow_many_files
+from loadtest.meter import OTHERS, Meter
 from loadtest.report import Report
 from loadtest.server import Target
 
@@ -37,16 +38,16 @@ async def run(target: Target, users: int) -> Report:
     await asyncio.sleep(SETTLE_S)
     grown = await target.rss_kib() - before
     figures = {"KiB/connection": grown / users}
-    used = await target.usage()
-    await asyncio.sleep(SILENT_S)
-    silent = (await target.usage()).since(used)
-    figures["CPU ms/s of the server while all are silent"] = silent.server / SILENT_S * 1e3
-    figures["CPU ms/s of its Postgres meanwhile"] = silent.postgres / SILENT_S * 1e3
-    used = await target.usage()
-    for client in clients:
-        client.write(8, NEXT_S)
-    await wait_until(lambda: all(client.pongs for client in clients), PONG_S, "PONG for everybody")
-    figures["CPU µs/keep-alive"] = (await target.usage()).since(used).total / users * 1e6
+    async with Meter(target) as silent:
+        await asyncio.sleep(SILENT_S)
+    figures["CPU ms/s of the server while all are silent"] = silent.used.server / silent.took_s * 1e3
+    figures["CPU ms/s of its Postgres meanwhile"] = silent.used.postgres / silent.took_s * 1e3
+    async with Meter(target) as pinging:
+        for client in clients:
+            client.write(8, NEXT_S)
+        await wait_until(lambda: all(client.pongs for client in clients), PONG_S, "PONG for everybody")
+    figures["CPU µs/keep-alive"] = pinging.used.total / users * 1e6
+    figures |= {OTHERS: silent.surroundings()[OTHERS]}
     report.rounds.append(figures)
     lost = sum(client.lost.done() for client in clients)
     if lost:

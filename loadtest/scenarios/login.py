@@ -8,7 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from loadtest.client import PATIENCE_S, Client, LoadError
-from loadtest.crowd import AT_ONCE, Crowd, close_all, few_at_a_time, wait_until
+from loadtest.crowd import Crowd, close_all, few_at_a_time, wait_until
+from loadtest.meter import OTHERS, Meter
 from loadtest.report import Report
 from loadtest.scenarios.traffic import TEXT
 from loadtest.server import Target
@@ -21,9 +22,9 @@ async def run(target: Target, users: int, chats: int, inflight: int, duration_s:
     settings = {"users": users, "chats": chats, "inflight": inflight, "duration_s": duration_s, **target.about}
     report = Report("login", settings)
     crowd = Crowd(target, users)
-    before, began = await target.usage(), time.perf_counter()
-    clients = await crowd.connect_all()
-    first = _figures("first sight", users, (await target.usage()).since(before).total, time.perf_counter() - began)
+    async with Meter(target) as meter:
+        clients = await crowd.connect_all()
+    first = {"first sight: CPU ms/login": meter.used.total / users * 1e3}
     await _befriend(clients, chats)
     await close_all(clients)
     clients = await crowd.connect_all()  # the cursors after everything
@@ -72,21 +73,22 @@ async def _measure(
     target: Target, kind: str, sign_in: Callable[[int], Awaitable[None]], users: int, inflight: int, duration_s: float
 ) -> dict[str, float]:
     """Workers with users of their own, so that nobody replaces a connection of the same device."""
-    workers = min(inflight or AT_ONCE, users)
+    workers = min(inflight, users)
+    turns = users // workers
     until = time.perf_counter() + duration_s
-    before, began = await target.usage(), time.perf_counter()
 
     async def work(worker: int) -> int:
         done = 0
         while time.perf_counter() < until:
-            await sign_in((worker + done * workers) % (users - users % workers))
+            await sign_in(worker + done % turns * workers)
             done += 1
         return done
 
-    done = sum(await few_at_a_time(work, range(workers), at_once=workers))
-    used, took = (await target.usage()).since(before), time.perf_counter() - began
-    return _figures(kind, done, used.total, took) | {f"{kind}: of it Postgres ms": used.postgres / done * 1e3}
-
-
-def _figures(kind: str, count: int, cpu_s: float, took_s: float) -> dict[str, float]:
-    return {f"{kind}: logins/s": count / took_s, f"{kind}: CPU ms/login": cpu_s / count * 1e3}
+    async with Meter(target) as meter:
+        done = sum(await few_at_a_time(work, range(workers), at_once=workers))
+    return {
+        f"{kind}: logins/s": done / meter.took_s,
+        f"{kind}: CPU ms/login": meter.used.total / done * 1e3,
+        f"{kind}: of it Postgres ms": meter.used.postgres / done * 1e3,
+        f"{kind}: {OTHERS}": meter.surroundings()[OTHERS],
+    }

@@ -4,15 +4,13 @@ A closed loop finds what the server can carry at saturation. It says little abou
 """
 
 import asyncio
-import os
-import time
 from collections.abc import Sequence
 from typing import Final
 
-from loadtest import proc
 from loadtest.client import Client, LoadError
 from loadtest.crowd import Crowd, close_all, few_at_a_time, wait_until
 from loadtest.invariants import settle, violations
+from loadtest.meter import LOAD, Meter
 from loadtest.report import Report, percentile
 from loadtest.server import Target
 
@@ -66,7 +64,7 @@ async def _run(
         if not report.violations
         else f"{messages:,} messages and {deliveries:,} deliveries, with violations"
     )
-    if any(figures["load test, share of a core"] > BUSY for figures in report.rounds):
+    if any(figures[LOAD] > BUSY for figures in report.rounds):
         report.notes.append(
             "the load test had a core to itself and filled it: throughput may be its limit, not the server's"
         )
@@ -86,29 +84,27 @@ async def _open_chat(members: Sequence[Client]) -> None:
 
 async def _measure(target: Target, clients: Sequence[Client], duration_s: float) -> dict[str, float]:
     """One round: what happened between two readings of all counters."""
-    before = await target.usage()
-    own, began = proc.cpu_s(os.getpid()), time.perf_counter()
-    acked, heard = _counts(clients)
     for client in clients:
         del client.latencies[:]
-    await asyncio.sleep(duration_s)
-    messages, deliveries = (now - then for now, then in zip(_counts(clients), (acked, heard), strict=True))
-    used = (await target.usage()).since(before)
-    took = time.perf_counter() - began
+    async with Meter(target) as meter:
+        acked, heard = _counts(clients)
+        await asyncio.sleep(duration_s)
+        messages, deliveries = (now - then for now, then in zip(_counts(clients), (acked, heard), strict=True))
     if not messages or not deliveries:
         raise LoadError(f"nothing was acknowledged within {duration_s} s: {clients[0].problems}")
+    used = meter.used
     latencies = [seconds for client in clients for seconds in client.latencies]
     return {
-        "messages/s": messages / took,
-        "deliveries/s": deliveries / took,
+        "messages/s": messages / meter.took_s,
+        "deliveries/s": deliveries / meter.took_s,
         "CPU µs/message": used.total / messages * 1e6,
         "  of it server µs": used.server / messages * 1e6,
         "  of it Postgres µs": used.postgres / messages * 1e6,
         "CPU µs/delivery": used.total / deliveries * 1e6,
         "send to ACK p50 ms": percentile(latencies, 0.5) * 1e3,
         "send to ACK p99 ms": percentile(latencies, 0.99) * 1e3,
-        "server and Postgres, share of a core": used.total / took,
-        "load test, share of a core": (proc.cpu_s(os.getpid()) - own) / took,
+        "server and Postgres, share of a core": used.total / meter.took_s,
+        **meter.surroundings(),
     }
 
 
