@@ -46,6 +46,4 @@ class ServerKeys:
         fresh = secrets.token_bytes(_SECRET_BYTES)
         async with storage():
             secret = await logins.shared_secret(self._pool, _ROW, fresh)
-        return Keys(
-            *(hmac.digest(secret, f"mim {use}".encode(), hashlib.sha256) for use in Keys.__struct_fields__)
-        )
+        return Keys(*(hmac.digest(secret, f"mim {use}".encode(), hashlib.sha256) for use in Keys.__struct_fields__))

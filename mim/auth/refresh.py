@@ -103,11 +103,7 @@ class RefreshTokens:
     def _open(self, token: str) -> tuple[int, bytes]:
         """Device and value of a token that this server made; raises `unauthorized` for any other."""
         try:
-            raw = (
-                base64.b64decode(token + "=", altchars=b"-_", validate=True)
-                if len(token) == _TEXT_LENGTH
-                else b""
-            )
+            raw = base64.b64decode(token + "=", altchars=b"-_", validate=True) if len(token) == _TEXT_LENGTH else b""
         except (binascii.Error, ValueError):
             raw = b""
         device = int.from_bytes(raw[:_ID_BYTES], "big")

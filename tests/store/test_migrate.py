@@ -28,9 +28,7 @@ async def test_applies_all_in_order_and_then_nothing(empty_database_url: str) ->
     assert await migrate(empty_database_url) == names
     assert await migrate(empty_database_url) == []
     assert await ask(empty_database_url, "select count(*) from message") == 0
-    assert (
-        await ask(empty_database_url, "select array_agg(name order by number) from schema_migration") == names
-    )
+    assert await ask(empty_database_url, "select array_agg(name order by number) from schema_migration") == names
 
 
 async def test_a_later_file_is_applied_alone(empty_database_url: str, tmp_path: Path) -> None:
@@ -49,9 +47,7 @@ async def test_callers_at_once_apply_each_file_once(empty_database_url: str) -> 
 
 
 async def test_a_file_that_fails_leaves_nothing_of_itself(empty_database_url: str, tmp_path: Path) -> None:
-    folder = write(
-        tmp_path, m0001_one="create table one ()", m0002_two="create table two (); select nonsense"
-    )
+    folder = write(tmp_path, m0001_one="create table one ()", m0002_two="create table two (); select nonsense")
 
     with pytest.raises(MigrationError, match="0002_two failed and was rolled back"):
         await migrate(empty_database_url, folder)
@@ -62,9 +58,7 @@ async def test_a_file_that_fails_leaves_nothing_of_itself(empty_database_url: st
 
 
 async def test_a_newer_database_is_refused(database_url: str, tmp_path: Path) -> None:
-    folder = write(
-        tmp_path, **{f"m{file.stem}": file.read_text() for file in sorted(FOLDER.glob("*.sql"))[:1]}
-    )
+    folder = write(tmp_path, **{f"m{file.stem}": file.read_text() for file in sorted(FOLDER.glob("*.sql"))[:1]})
 
     with pytest.raises(MigrationError, match="newer than this mim, which knows 1; install the newer mim"):
         await migrate(database_url, folder)
