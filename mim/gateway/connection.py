@@ -43,7 +43,6 @@ from mim.wire.session import MAX_WAITING_REQUESTS, PONG, Refuse, Reply, Session,
 
 UNREADABLE: Final = "the message cannot be read or is larger than 64 KiB"
 CLOSING_S: Final = 3.0  # how long a peer may take to finish the closing handshake
-MAX_HELD: Final = 5000  # live frames that wait for READY
 COUNTED: Final = (Msg, MsgWithMeta, Change)  # what RECV counts
 
 
@@ -96,7 +95,7 @@ class Connection(WebSocket):
     """A client's socket. Implements the hub's Listener, the committer's Sender and the wheel's Timed."""
 
     __slots__ = (
-        "_held_in", "_held_out", "_host", "_leaving", "_requests", "_session", "_worker",
+        "_held_bytes", "_held_in", "_held_out", "_host", "_leaving", "_requests", "_session", "_worker",
         "address", "caller", "device", "expires", "fresh_at", "id", "is_lost", "sent", "stale", "user", "wheel_slot",
     )  # fmt: skip
 
@@ -108,6 +107,7 @@ class Connection(WebSocket):
         self._worker: asyncio.Task[Any] | None = None
         self._held_in: list[tuple[bool, bytes]] | None = None  # frames between HELLO and READY
         self._held_out: list[tuple[bytes, bool]] | None = []  # live frames until READY is out
+        self._held_bytes = 0
         self._leaving = False
         self.is_lost = False
         self.id = connection_id
@@ -254,7 +254,8 @@ class Connection(WebSocket):
             return
         if self._held_out is not None:
             self._held_out.append((message, counted))
-            if len(self._held_out) > MAX_HELD:
+            self._held_bytes += len(message)
+            if self._held_bytes > self._host.slow_bytes:
                 self.evict(CloseReason.SLOW)
             return
         self._transport.write(message)
