@@ -241,7 +241,7 @@ def announce(settings: Settings, port: int) -> None:
     url = f"{scheme}://{host}:{port}"
     log.info("listening", url=url)
     if settings.dev:
-        command = "mim" if shutil.which("mim") else os.path.relpath(sys.argv[0])
+        command = "mim" if shutil.which("mim") else how_started()
         option = "" if port == 8080 else f" --url {url}"
         lines = [
             f"mim is ready at {url}   (API: {url}/docs)",
@@ -251,6 +251,13 @@ def announce(settings: Settings, port: int) -> None:
         ]
         sys.stdout.write("\n" + "\n".join(lines) + "\n\n")
         sys.stdout.flush()
+
+
+def how_started() -> str:
+    """The words by which this program was started, for the lines that a person copies."""
+    if os.path.basename(sys.argv[0]) == "__main__.py":  # noqa: PTH119
+        return "python -m mim"
+    return os.path.relpath(sys.argv[0])
 
 
 def _figures(context: Context, gateway: Gateway) -> Figures:

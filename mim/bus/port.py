@@ -14,10 +14,10 @@ from msgspec import Struct
 class Envelope(Struct, array_like=True, omit_defaults=True, gc=False):
     """What travels on a topic: a frame encoded once, and what a hub needs to know to hand it on.
 
-    `frame` is msgpack (empty: control only). `origin` is the connection that must not get it back, `not_user` the
-    user whose
-    sockets must not (0: none). `counted` marks MSG and CHANGE, which RECV counts. A change about a message
-    before a receiver's first seq goes out as `hidden_frame` instead: `about` is that message's seq.
+    `frame` is msgpack (empty: control only). `origin` is the connection that must not get it back, `not_user` the user
+    whose sockets must not (0: none). `counted` marks MSG and CHANGE, which RECV counts. What concerns a message
+    (`about` is its seq) that a receiver may not see, because it came before its first seq, goes out as `hidden_frame`
+    instead, or not at all where that is empty.
     """
 
     frame: bytes

@@ -35,6 +35,19 @@ class Publisher:
         else:
             self._bus.publish(chat_topic(sent.chat), envelope)
 
+    def repeated(self, sent: Pending) -> None:
+        """A message that was stored before, delivered again to those who may see it; receivers drop what they have."""
+        stored = sent.stored
+        if stored is None:
+            return
+        frame = encode(Msg(sent.chat, sent.seq, sent.user, sent.at, body_of(stored.text, stored.extra)))
+        envelope = Envelope(frame, origin=sent.connection, counted=True, about=sent.seq)
+        if sent.is_direct:
+            for user in sent.concerned or ():
+                self._bus.publish(user_topic(user), envelope)
+        else:
+            self._bus.publish(chat_topic(sent.chat), envelope)
+
     def change(self, chat: LockedChat, row: ChangeRow, firsts: dict[int, int] | None = None) -> None:
         """A change, to everyone in its chat, the devices of its author included.
 

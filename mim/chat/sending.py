@@ -71,7 +71,9 @@ class Sending:
             sent.sender.refuse(sent.cid, Code.NOT_MEMBER, "you are not a member of this chat")
             return
         sent.sender.acknowledge(sent.cid, sent.seq, sent.at)
-        if sent.revived:
+        if sent.outcome == DUPLICATE:
+            self._publisher.repeated(sent)
+        elif sent.concerned:
             self._tasks.spawn(self._revive(sent), name="bring a direct chat back")
         else:
             self._publisher.message(sent)
@@ -85,7 +87,7 @@ class Sending:
     async def _revive(self, sent: Pending) -> None:
         """A hidden direct chat comes back: its CHAT frame goes before the message."""
         try:
-            states = await chats.states(self._pool, sent.chat, sent.revived)
+            states = await chats.states(self._pool, sent.chat, sent.concerned)
             self._publisher.states(sent.chat, states)
         except UNAVAILABLE as exc:  # the message itself is durable, and the next sync tells of the chat
             log.warning("a chat could not be shown again", error=type(exc).__name__)

@@ -160,6 +160,9 @@ class Connection(WebSocket):
             self.respond(handshake.refusal(exc))
             return
         response = self._ws.accept(request)
+        if response.status_code == 400:
+            self.respond(handshake.refusal(PeerError(Code.BAD_FRAME, handshake.reason_of(response))))
+            return
         if response.status_code != 101:
             self.respond(response)
             return

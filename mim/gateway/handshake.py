@@ -81,6 +81,11 @@ def refusal(error: PeerError) -> Response:
     return Response(HTTP_STATUS[error.code], error.code, headers, payload)
 
 
+def reason_of(response: Response) -> str:
+    """What the WebSocket layer found wrong with a request."""
+    return bytes(response.body or b"").decode(errors="replace").strip()
+
+
 def client_address(peer: str, headers: Headers, trusted: frozenset[str]) -> str:
     """The client's address: behind trusted proxies the nearest one in X-Forwarded-For that is not a proxy itself."""
     if peer not in trusted and "*" not in trusted:

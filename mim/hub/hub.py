@@ -90,6 +90,8 @@ class Hub:
                 continue
             if about and about < first:
                 hidden = envelope.hidden_frame
+                if not hidden:
+                    continue
                 listener.offer((text_message if listener.text else binary_message)(hidden), counted=counted)
             elif listener.text:
                 text = text or text_message(envelope.frame)

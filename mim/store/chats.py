@@ -191,9 +191,9 @@ async def present(conn: Connection, chat: int, users: Iterable[int]) -> dict[int
     return {row["user_id"]: Role(row["role"]) for row in rows}
 
 
-async def firsts(conn: Connection, chat: int) -> dict[int, int]:
+async def firsts(db: Pool | Connection, chat: int) -> dict[int, int]:
     """The first seq that each user with a place in the chat may see."""
-    rows = await conn.fetch("select user_id, first_seq from member where chat_id = $1", chat)
+    rows = await db.fetch("select user_id, first_seq from member where chat_id = $1", chat)
     return {row["user_id"]: row["first_seq"] for row in rows}
 
 

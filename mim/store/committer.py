@@ -96,8 +96,22 @@ class Pending:
     """A message on its way, and after the commit what became of it."""
 
     __slots__ = (
-        "at", "body", "chat", "cid", "connection", "device", "high", "kind", "low",
-        "outcome", "queued", "revived", "sender", "seq", "stored", "user",
+        "at",
+        "body",
+        "chat",
+        "cid",
+        "concerned",
+        "connection",
+        "device",
+        "high",
+        "kind",
+        "low",
+        "outcome",
+        "queued",
+        "sender",
+        "seq",
+        "stored",
+        "user",
     )  # fmt: skip
 
     def __init__(
@@ -119,7 +133,7 @@ class Pending:
         self.low: int | None = None
         self.high: int | None = None
         self.stored: Stored | None = body  # what is delivered; None: stored before and deleted since
-        self.revived: list[int] | None = None  # users to whom a direct chat comes back
+        self.concerned: list[int] | None = None  # of a direct chat: to whom it comes back, or who may see it again
 
     @property
     def is_direct(self) -> bool:
@@ -285,7 +299,7 @@ class Committer:
             [None if p.body.extra is None else orjson.dumps(p.body.extra).decode() for p in batch],
             timeout=self._statement_s,
         )
-        for ordinal, outcome, seq, at, kind, low, high, text, extra, revived in rows:
+        for ordinal, outcome, seq, at, kind, low, high, text, extra, concerned in rows:
             pending = batch[ordinal - 1]
             pending.outcome = outcome
             pending.seq = seq
@@ -293,7 +307,7 @@ class Committer:
             pending.kind = kind
             pending.low = low
             pending.high = high
-            pending.revived = revived
+            pending.concerned = concerned
             if outcome == DUPLICATE:
                 pending.stored = None if text is None else Stored(text, extra)
         BATCH_SIZE.observe(len(batch))

@@ -43,8 +43,8 @@ def check_body(body: Body, text_limit: int) -> Stored:
         raise PeerError(Code.BAD_FRAME, f"body: {explain(exc)}") from None
     check_text(shape.t, text_limit)
     extra = {key: value for key, value in body.items() if key != "t" and value is not None}
-    if not shape.t and (shape.k is None or not (shape.f or shape.x)):
-        raise PeerError(Code.BAD_FRAME, "an empty message: give the body text, or a kind with f or x")
+    if not shape.t and not (shape.k and any(extra[key] for key in extra.keys() - {"k", "re", "m"})):
+        raise PeerError(Code.BAD_FRAME, "an empty message: give the body text, or a kind and what it shows")
     check_value(extra, MAX_DEPTH)
     check_mentions(shape)
     return Stored(shape.t, extra or None)

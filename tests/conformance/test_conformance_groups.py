@@ -209,9 +209,6 @@ async def test_a_deleted_text_does_not_come_back_when_its_sender_resends(cast: C
         assert tablet.view(chat).texts == ["", "", "끝"], "a live duplicate does not displace a tombstone"
 
 
-@pytest.mark.xfail(
-    reason="a SEND that is repeated is delivered live below the first of those who came later", strict=True
-)
 async def test_a_repeated_message_stays_hidden_from_who_came_later(cast: Cast) -> None:
     mina, jun, late = await cast.by_json(), await cast.by_msgpack(), await cast.by_msgpack(SORA)
     async with late.online():

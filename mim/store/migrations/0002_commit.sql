@@ -5,12 +5,13 @@
 -- is stored already, the head) cannot change under it, whatever other nodes do with the same chats.
 --
 -- Rows of one call must differ in (chat, device, cid). Outcomes: 0 stored, 1 stored before (with the stored text, for
--- the repeated delivery), 2 not a member. `revived` are users of a direct chat to whom it comes back by this message.
+-- the repeated delivery), 2 not a member. `concerned` are users of a direct chat:
+-- those to whom it comes back by a new message, those who may see a message that was stored before.
 create function commit_messages(
     chats bigint[], users bigint[], devices bigint[], cids bigint[], texts text[], extras text[]
 ) returns table (
     ord bigint, outcome int, seq bigint, at bigint, kind smallint, low bigint, high bigint,
-    stored_text text, stored_extra jsonb, revived bigint[]
+    stored_text text, stored_extra jsonb, concerned bigint[]
 ) language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -68,6 +69,8 @@ begin
            case when j.old_deleted is null then j.old_text end, j.old_extra,
            case when j.fresh and j.hidden then
                array(select b.user_id from member b where b.chat_id = j.chat_id and b.left_at is not null)
+           when j.old_seq is not null and j.kind = 1 then
+               array(select b.user_id from member b where b.chat_id = j.chat_id and b.first_seq <= j.old_seq)
            end
     from judged j;
 end
