@@ -1,16 +1,14 @@
 """Whatever bytes come: an answer or a close with its code, and neither a traceback nor a neighbour's trouble."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgpack
 import msgspec
 import pytest
-import pytest_asyncio
 
 from mim.chat.calls import METHODS
-from tests.conversations.raw import Ending, Raw, assert_calm, peace, wrap
+from tests.conversations.raw import Ending, Raw, wrap
 from tests.harness import (
     ACK,
     BYE,
@@ -31,11 +29,10 @@ from tests.harness import (
     Phone,
     RunningServer,
     direct,
-    running,
     token_for,
 )
 
-pytestmark = pytest.mark.usefixtures("calm")
+pytestmark = [pytest.mark.usefixtures("calm"), pytest.mark.unlimited]
 
 NO_FRAMES = {
     "nothing": b"",
@@ -56,24 +53,6 @@ NO_JSON_FRAMES = {
     "a float op": "[2.0, 1, 1, \"x\"]", "a true op": "[true]", "half an array": "[2, 1", "NaN": "[NaN]",
     "two frames": "[8,60][8,60]", "depth": "[" * 60_000,
 }  # fmt: skip
-
-
-@pytest_asyncio.fixture
-async def server(database_url: str) -> AsyncIterator[RunningServer]:
-    """A node that never says `rate_limited`."""
-    free = 1_000_000
-    async with running(database_url, request_rate=free, request_burst=free, send_rate=free, send_burst=free) as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def calm(
-    server: RunningServer, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> AsyncIterator[None]:
-    """Neighbours chat before and after, nothing is left of the attacker, and the log tells of no failure."""
-    async with peace(server):
-        yield
-    assert_calm(caplog, capsys)
 
 
 async def ends_of(server: RunningServer, message: bytes | str, codec: str = "msgpack", *, ready: bool) -> Ending:

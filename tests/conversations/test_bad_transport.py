@@ -4,14 +4,12 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgpack
 import pytest
-import pytest_asyncio
 
 from tests.conversations.raw import (
     BINARY,
@@ -21,37 +19,17 @@ from tests.conversations.raw import (
     WS_PING,
     WS_PONG,
     Raw,
-    assert_calm,
-    peace,
     until_gone,
     wrap,
 )
-from tests.harness import BYE, ERROR, HELLO, PING, PONG, READY, SYNCED, RunningServer, running, token_for
+from tests.harness import BYE, ERROR, HELLO, PING, PONG, READY, SYNCED, RunningServer, token_for
 
-pytestmark = pytest.mark.usefixtures("calm")
+pytestmark = [pytest.mark.usefixtures("calm"), pytest.mark.unlimited]
 
 PING_60 = msgpack.packb([PING, 60])
 VECTORS = Path(__file__).parents[2] / "proto" / "vectors"
 STORM_S = 6.0
 STORM_FRAMES = 4000
-
-
-@pytest_asyncio.fixture
-async def server(database_url: str) -> AsyncIterator[RunningServer]:
-    """A node that never says `rate_limited`."""
-    free = 1_000_000
-    async with running(database_url, request_rate=free, request_burst=free, send_rate=free, send_burst=free) as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def calm(
-    server: RunningServer, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> AsyncIterator[None]:
-    """Neighbours chat before and after, nothing is left of the attacker, and the log tells of no failure."""
-    async with peace(server):
-        yield
-    assert_calm(caplog, capsys)
 
 
 async def opened(server: RunningServer) -> Raw:
