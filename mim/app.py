@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import structlog
 import uvicorn
+from msgspec import Struct
 
 from mim import logs
 from mim.auth import Identity, LogSms
@@ -39,6 +40,7 @@ from mim.store.committer import Committer
 from mim.store.db import Pool, connector, open_pool
 from mim.store.migrate import migrate
 from mim.tasks import TaskSet
+from mim.wire.frames import wire_name
 from mim.wire.rate import RateLimiter
 
 log = structlog.get_logger("mim.app")
@@ -267,8 +269,9 @@ def _figures(context: Context, gateway: Gateway) -> Figures:
     figures.gauge("mim_commit_queue_messages", "Messages that wait for a commit.", lambda: len(context.committer))
     figures.gauge("mim_watermark_queue", "Watermarks that wait to be stored.", lambda: len(context.reading))
     figures.gauge("mim_search_due_chats", "Chats with blocks to index.", lambda: len(context.sending.full_blocks))
-    figures.counter("mim_frames_in", "Frames from clients by kind.", "frame", lambda: _by_name(gateway.frames_in))
-    figures.counter("mim_frames_out", "Replies to clients by kind.", "frame", lambda: _by_name(gateway.frames_out))
+    figures.counter("mim_frames_in", "Frames from clients by op.", "op", lambda: _by_op(gateway.frames_in))
+    figures.counter("mim_frames_out", "Frames to one client by op.", "op", lambda: _by_op(gateway.frames_out))
+    figures.counter("mim_errors", "ERROR and NACK frames by code.", "code", lambda: gateway.errors)
     figures.counter("mim_closes", "Connections closed by this node.", "reason", lambda: gateway.closes)
     figures.counter(
         "mim_deliveries", "Live frames handed to sockets.", "path", lambda: {"local": gateway.hub.deliveries}
@@ -276,5 +279,10 @@ def _figures(context: Context, gateway: Gateway) -> Figures:
     return figures
 
 
-def _by_name(counts: Mapping[type[Any], int]) -> dict[str, float]:
-    return {kind.__name__: count for kind, count in counts.items()}
+def _by_op(counts: Mapping[type[Any], int]) -> dict[str, float]:
+    """Counts by the name of the op; messages that were no sound frame are `bad`."""
+    named: dict[str, float] = {}
+    for kind, count in counts.items():
+        name = wire_name(kind) if issubclass(kind, Struct) else "bad"
+        named[name] = named.get(name, 0) + count
+    return named

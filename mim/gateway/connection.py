@@ -81,10 +81,10 @@ class Host(Protocol):
     def closing(self, reason: str) -> None:
         """A connection said its last word."""
 
-    def count_in(self, effect: object) -> None:
-        """A client's frame, by what becomes of it."""
+    def count_in(self, kind: type[Any]) -> None:
+        """A client's frame, sound or not."""
 
-    def count_out(self, frame: object) -> None:
+    def count_out(self, frame: ServerFrame) -> None:
         """A frame written to this socket alone."""
 
     def retry_after(self, reason: str) -> int | None:
@@ -183,7 +183,7 @@ class Connection(WebSocket):
             self._hold(text, data)
             return
         effect = session.receive(data) if text is session.codec.text else session.wrong_kind()
-        self._host.count_in(effect)
+        self._host.count_in(session.heard)
         if effect is not None:
             HANDLERS[type(effect)](self, effect)
 

@@ -21,7 +21,7 @@ from mim.gateway.opening import Opening
 from mim.hub.hub import Hub
 from mim.hub.wheel import TimingWheel
 from mim.tasks import TaskSet
-from mim.wire.frames import Hello, Send, Synced
+from mim.wire.frames import Error, Hello, Nack, Send, ServerFrame, Synced
 from mim.wire.session import SessionLimits
 
 log = structlog.get_logger("mim.gateway")
@@ -58,6 +58,7 @@ class Gateway:
         self.connections: set[Connection] = set()
         self.frames_in: Counter[type[Any]] = Counter()
         self.frames_out: Counter[type[Any]] = Counter()
+        self.errors: Counter[str] = Counter()  # ERROR and NACK by code
         self.closes: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
         self._node = secrets.randbits(20) << NODE_SHIFT
@@ -146,13 +147,15 @@ class Gateway:
         if connection.stale and fresh is not None and fresh.at > connection.fresh_at:
             connection.synced(Synced(fresh.cursor()), fresh.at)
 
-    def count_in(self, effect: object) -> None:
-        """Count a client's frame by what became of it."""
-        self.frames_in[type(effect)] += 1
+    def count_in(self, kind: type[Any]) -> None:
+        """Count a client's frame by its struct, or by what kept it from being one."""
+        self.frames_in[kind] += 1
 
-    def count_out(self, frame: object) -> None:
-        """Count a frame written to one socket."""
+    def count_out(self, frame: ServerFrame) -> None:
+        """Count a frame written to one socket, and what it refuses."""
         self.frames_out[type(frame)] += 1
+        if isinstance(frame, Error | Nack):
+            self.errors[frame.code] += 1
 
     def retry_after(self, reason: str) -> int | None:
         """When a closed client should come back, in ms; None where it is its own matter."""

@@ -2,6 +2,7 @@
 
 import structlog
 from fastapi import FastAPI, Request, Response
+from prometheus_client import Counter
 from starlette.exceptions import HTTPException
 
 from mim import __version__
@@ -14,6 +15,8 @@ from mim.rest.calls import calls_router
 from mim.rest.ops import ops_router
 
 log = structlog.get_logger("mim.rest")
+
+FAILURES = Counter("mim_http_errors_total", "HTTP requests that failed, by code.", ["code"])
 
 DESCRIPTION = """
 The HTTP side of mim: signing in, and every CALL method for bots and back ends that need no socket. The socket
@@ -35,6 +38,7 @@ def build_app(context: Context) -> FastAPI:
 
 async def _on_peer_error(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, PeerError)
+    FAILURES.labels(exc.code).inc()
     return failure_answer(exc)
 
 
@@ -49,4 +53,6 @@ async def _on_http_error(_: Request, exc: Exception) -> Response:
 
 
 async def _on_failure(_: Request, exc: Exception) -> Response:
-    return failure_answer(peer_error(exc))
+    error = peer_error(exc)
+    FAILURES.labels(error.code).inc()
+    return failure_answer(error)

@@ -14,19 +14,14 @@ import msgspec
 
 from mim.errors import CLOSE_CODE, Code
 from mim.wire.codec import MAX_FRAME_BYTES
-from mim.wire.frames import ClientFrame, MsgWithMeta, ServerFrame
+from mim.wire.frames import ClientFrame, MsgWithMeta, ServerFrame, wire_name
 
 SCHEMA_FORMAT: Final = "application/schema+json;version=draft-2020-12"
 FIELD_NAMES: Final = {"from_seq": "from", "from_rev": "from", "next_s": "next"}
 """Names on paper where the code says more (a unit, a kind); on the wire fields have places, not names."""
 
-MESSAGE_NAMES: Final = {"ReadBy": "READBY", "UserTyping": "TYPING", "ChatFrame": "CHAT", "MsgWithMeta": "MSG"}
+
 SUBPROTOCOLS: Final = {"mim.msgpack": "application/msgpack", "mim.json": "application/json"}
-
-
-def wire_name(frame: type[Any]) -> str:
-    """The frame's name in proto/frames.md."""
-    return MESSAGE_NAMES.get(frame.__name__, frame.__name__.upper())
 
 
 def op_of(frame: type[Any]) -> int:

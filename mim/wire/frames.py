@@ -5,7 +5,7 @@ msgspec turns bytes straight into these structs and checks types and ranges on t
 exists is a frame whose fields are sound. The AsyncAPI description is generated from this module.
 """
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta, Raw, Struct
 
@@ -255,3 +255,10 @@ ServerFrame = (
     Ready | Ack | Msg | MsgWithMeta | Change | ReadBy | Result | Error | UserTyping | ChatFrame
     | Synced | Bye | Pong | Note | Nack
 )  # fmt: skip
+
+MESSAGE_NAMES: Final = {"ReadBy": "READBY", "UserTyping": "TYPING", "ChatFrame": "CHAT", "MsgWithMeta": "MSG"}
+
+
+def wire_name(frame: type[Any]) -> str:
+    """The frame's name in proto/frames.md."""
+    return MESSAGE_NAMES.get(frame.__name__, frame.__name__.upper())

@@ -88,6 +88,7 @@ class Session:
         "_requests",
         "_sends",
         "codec",
+        "heard",
         "inflight",
         "last_heard",
         "promise_s",
@@ -101,6 +102,7 @@ class Session:
         self.state = State.NEW
         self.inflight = 0  # SENDs not answered yet
         self.waiting = 0  # requests not answered yet
+        self.heard: type[Any] = NotAFrame  # what the last message was, for counting
         self.received = 0  # RECV: MSG and CHANGE frames that the client says it has
         self.promise_s = limits.keepalive_max_s  # the next ping comes within this time
         self.last_heard = clock.monotonic()
@@ -137,15 +139,19 @@ class Session:
         try:
             frame = self.codec.decode(data)
         except BadFrame as exc:
+            self.heard = BadFrame
             return self._bad_frame(exc)
         except NotAFrame:
+            self.heard = NotAFrame
             return not_a_frame()
+        self.heard = type(frame)
         if self.state is not State.READY and type(frame) is not Hello:
             return self._before_hello()
         return RULES[type(frame)](self, frame)
 
     def wrong_kind(self) -> Effect:
         """A text message on a binary subprotocol, or the other way round."""
+        self.heard = NotAFrame
         kind = "text" if self.codec.text else "binary"
         return Refuse(CloseReason.PROTOCOL, Code.BAD_FRAME, f"{self.codec.name} takes {kind} messages only")
 

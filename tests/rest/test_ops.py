@@ -11,7 +11,7 @@ from tests.harness import Refused, RunningServer, direct, running
 
 PROMISED = {
     "mim_connections", "mim_sessions", "mim_frames_in", "mim_frames_out", "mim_deliveries", "mim_closes",
-    "mim_messages", "mim_commit_seconds", "mim_commit_batch_messages", "mim_commit_queue_messages",
+    "mim_errors", "mim_messages", "mim_commit_seconds", "mim_commit_batch_messages", "mim_commit_queue_messages",
     "mim_delivery_seconds", "mim_open_seconds", "mim_calls", "mim_watermark_queue", "process_cpu_seconds",
     "process_resident_memory_bytes", "process_open_fds",
 }  # fmt: skip
@@ -48,8 +48,9 @@ async def test_metrics_tell_what_happened_and_are_valid(database_url: str) -> No
 
         assert risen("mim_messages_total", outcome="stored") == 5
         assert risen("mim_messages_total", outcome="not_member") == 1
-        assert risen("mim_frames_in_total", frame="Send") == 6
-        assert risen("mim_frames_out_total", frame="Ack") == 5
+        assert risen("mim_frames_in_total", op="SEND") == 6
+        assert risen("mim_frames_out_total", op="ACK") == 5
+        assert risen("mim_errors_total", code="not_member") == 2
         assert risen("mim_deliveries_total", path="local") == 5
         assert risen("mim_calls_total", method="chat.get", code="not_member") == 1
         assert risen("mim_commit_batch_messages_sum") == 6

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from mim.wire.codec import CLIENT_FRAMES, SERVER_FRAMES
-from mim.wire.describe import document, frames_of, key, payload, render, required_fields, wire_name
-from mim.wire.frames import ClientFrame, ServerFrame
+from mim.wire.describe import document, frames_of, key, payload, render, required_fields
+from mim.wire.frames import ClientFrame, ServerFrame, wire_name
 
 PROTO = Path(__file__).parents[2] / "proto"
 FRAMES = frames_of(ClientFrame) + frames_of(ServerFrame)
