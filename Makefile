@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check format clean
+.PHONY: help run serve test check load format clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ check: $(DEV_STAMP)  ## lint, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+load: $(STAMP)  ## measure a private server: chat, group, idle, login, bytes on the wire
+	for scenario in chat group idle login wire; do $(BIN)/python -m loadtest $$scenario || exit 1; done
 
 format: $(DEV_STAMP)  ## put the sources into shape
 	$(BIN)/ruff check --fix
