@@ -157,6 +157,8 @@ class View:
         unread = await self._unread_by(message.chat, message.seq)
         if message.sender == self.client.user:
             self._own = (message.seq, unread)
+        else:
+            await self._recount(message.chat)
         self.screen.write(await self.line(message, unread))
 
     async def _unread_by(self, chat: int, seq: int) -> int:
@@ -211,15 +213,21 @@ class View:
 
     async def on_read(self, event: ReadBy) -> None:
         """The number beside the last own message may have changed."""
-        if event.chat == self.chat and self._own is not None and self._own[1]:
-            seq = self._own[0]
-            unread = await self._unread_by(event.chat, seq)
-            if self._own == (seq, unread) or self._own[0] != seq:
-                return
-            self._own = (seq, unread)
-            if unread == 0:
-                self.say("read_by_all", seq=seq)
-            self.screen.refresh()
+        if event.chat == self.chat:
+            await self._recount(event.chat)
+
+    async def _recount(self, chat: int) -> None:
+        """Count again who has not read the last own message: somebody read, or wrote, which says as much."""
+        if self._own is None or not self._own[1]:
+            return
+        seq = self._own[0]
+        unread = await self._unread_by(chat, seq)
+        if self._own == (seq, unread) or self._own[0] != seq:
+            return
+        self._own = (seq, unread)
+        if unread == 0:
+            self.say("read_by_all", seq=seq)
+        self.screen.refresh()
 
     async def on_typing(self, event: Typing) -> None:
         """Show for a moment who types."""
