@@ -98,6 +98,23 @@ async def test_two_people_chat_from_two_terminals(dev_server: RunningServer, tmp
     assert await jun.leaves() == 0
 
 
+async def test_an_answer_tells_that_the_question_was_read(dev_server: RunningServer, tmp_path: Path) -> None:
+    async with dev_server.phone("bot") as bot:
+        mina = Seat(dev_server.http, tmp_path, MINA, "Mina")
+        await mina.sees("No chats yet")
+        me = (await bot.calls("user.find", phone=MINA))["user"]
+        chat = (await bot.calls("chat.create", kind="direct", members=[me]))["chat"]
+        await bot.sends(chat, "first")
+        await mina.sees("first")
+        await mina.types("/open 1")
+        await mina.types("a question")
+        await bot.gets(18, chat, 2)
+        await mina.sees(r"#2 unread 1")
+        await bot.sends(chat, "an answer")  # without a READ
+        await mina.sees(r"#2 read by all")
+        assert await mina.leaves() == 0
+
+
 async def test_in_korean_with_a_group(dev_server: RunningServer, tmp_path: Path) -> None:
     lang = "ko_KR.UTF-8"
     mina = Seat(dev_server.http, tmp_path, MINA, "미나", lang=lang)
