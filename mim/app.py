@@ -45,7 +45,7 @@ from mim.wire.rate import RateLimiter
 
 log = structlog.get_logger("mim.app")
 
-REVIVE_EVERY_S = 2.0
+REVIVE_EVERY_S = 5.0  # each look starts a program
 LAST_COMMITS_S = 2.0
 POOL_CLOSE_S = 5.0
 
