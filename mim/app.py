@@ -20,7 +20,6 @@ from msgspec import Struct
 from mim import logs
 from mim.auth import Identity, LogSms
 from mim.bus.local import LocalBus
-from mim.chat import chat_calls, member_calls, message_calls, profile_calls
 from mim.chat.context import Context
 from mim.chat.indexing import Indexer
 from mim.chat.publisher import Publisher
@@ -48,13 +47,6 @@ log = structlog.get_logger("mim.app")
 REVIVE_EVERY_S = 5.0  # each look starts a program
 LAST_COMMITS_S = 2.0
 POOL_CLOSE_S = 5.0
-
-DECLARING = (
-    chat_calls,
-    member_calls,
-    message_calls,
-    profile_calls,
-)  # importing them declares the CALL methods
 
 
 @dataclass(frozen=True, slots=True)

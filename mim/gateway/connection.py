@@ -288,13 +288,13 @@ class Connection(WebSocket):
 
     def acknowledge(self, cid: int, seq: int, at: int) -> None:
         """The message is durable."""
-        self._session.inflight -= 1
+        self._session.answered()
         self.write(Ack(cid, seq, at))
         self._finish_leaving()
 
     def refuse(self, cid: int, code: Code, detail: str, retry_after_ms: int | None = None) -> None:
         """The message was not stored."""
-        self._session.inflight -= 1
+        self._session.answered()
         self.write(Nack(cid, code, detail, retry_after_ms))
         self._finish_leaving()
 

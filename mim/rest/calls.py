@@ -6,8 +6,8 @@ from fastapi.security import HTTPBearer
 
 from mim.auth import Principal
 from mim.chat import calls
-from mim.chat.calls import METHODS, Method
 from mim.chat.context import Context
+from mim.chat.methods import METHODS, Method
 from mim.errors import Code, PeerError
 from mim.model import Caller
 from mim.rest.bodies import described, json_answer, read_body

@@ -6,12 +6,9 @@ from typing import Any, cast
 
 import orjson
 
-from mim.chat import chat_calls, member_calls, message_calls, profile_calls
 from mim.chat.context import Context
 from mim.config import Settings
 from mim.rest.app import build_app
-
-DECLARING = (chat_calls, member_calls, message_calls, profile_calls)  # importing them declares the CALL methods
 
 
 def openapi() -> dict[str, Any]:
