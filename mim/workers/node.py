@@ -8,8 +8,7 @@ import os
 import signal
 import socket
 import sys
-from types import FrameType
-from typing import Final, NoReturn
+from typing import Final
 
 import structlog
 
@@ -29,16 +28,10 @@ ORPHAN_S: Final = 20  # beyond drain_s, after which an orphan ends in whatever s
 
 
 def main() -> None:
-    """Serve until SIGTERM or until the parent is gone."""
-    signal.signal(signal.SIGTERM, _leave)
+    """Serve until SIGTERM or until the parent is gone. Before it serves, SIGTERM kills: there is nothing to drain."""
     end = socket.socket(fileno=int(sys.argv[1]))
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(Worker().run(end))
-
-
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """Before there is anything to drain."""
-    raise SystemExit(0)
 
 
 class Worker:

@@ -55,6 +55,11 @@ class WorkerProcess:
         """Its process id."""
         return self._process.pid
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has said that it listens."""
+        return self._is_ready.is_set()
+
     async def ask(self, what: str, timeout_s: float) -> bytes:
         """Ask it something. Raises TimeoutError and LineEndedError."""
         return await self._line.ask(what, timeout_s)
@@ -64,7 +69,7 @@ class WorkerProcess:
         ready = self._tasks.spawn(self._is_ready.wait(), name="a worker gets ready")
         await asyncio.wait({ready, self._ended}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
-        return self._is_ready.is_set() and not self._ended.done()
+        return self.is_ready and not self._ended.done()
 
     async def fails(self, patience_s: float) -> str:
         """Wait until it is of no use any more, end it, and say why it is."""

@@ -38,12 +38,19 @@ def serve_workers(settings: Settings) -> int:
             assert url is not None
             with asyncio.Runner() as runner:
                 return runner.run(_serve(settings, url, embedded, addresses))
+        except asyncio.CancelledError:  # told to stop before it was up
+            return 0
         finally:
             if embedded is not None:
                 embedded.stop()
 
 
 async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None, addresses: Sequence[Address]) -> int:
+    """Own the parts. Until there is a supervisor, SIGINT and SIGTERM cancel this."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     for name in await migrate(url):
         log.info("database migrated", migration=name)
     async with AsyncExitStack() as parts:
@@ -70,21 +77,22 @@ async def _supervise(supervisor: Supervisor, settings: Settings, port: int) -> i
         else:
             supervisor.roll()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, supervisor.stop)
-    loop.add_signal_handler(signal.SIGHUP, hang_up)
-    code = 0
+    well = drained = True
     try:
-        if await supervisor.start():
+        well = await supervisor.start()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, supervisor.stop)
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        if well:
             announce(settings, port)
             await supervisor.run()
-        elif not supervisor.stopping:
+        else:
             log.error("a worker does not start; its own lines say why")
-            code = FAILED
     finally:
-        if not await supervisor.close():
-            code = FAILED
-    return code
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, supervisor.stop)  # what is closing is not to be cancelled
+        drained = await supervisor.close()
+    return 0 if well and drained else FAILED
 
 
 def _has_terminal() -> bool:

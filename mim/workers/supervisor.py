@@ -41,10 +41,7 @@ class Supervisor:
     async def start(self) -> bool:
         """Start all; whether all of them came up."""
         await asyncio.gather(*(self._launch(index) for index in range(self._settings.workers)))
-        stop = self._tasks.spawn(self._stop.wait(), name="told to stop")
-        ready = asyncio.gather(*(worker.becomes_ready() for worker in self._workers.values()))
-        await asyncio.wait({ready, stop}, return_when=asyncio.FIRST_COMPLETED)
-        return ready.done() and all(ready.result())
+        return all(await asyncio.gather(*(worker.becomes_ready() for worker in self._workers.values())))
 
     async def run(self) -> None:
         """Keep all of them well until `stop`."""
@@ -52,16 +49,8 @@ class Supervisor:
             self._tasks.spawn(self._keep(index), name=f"worker {index}")
         await self._stop.wait()
 
-    @property
-    def stopping(self) -> bool:
-        """Whether `stop` was called."""
-        return self._stop.is_set()
-
     def stop(self) -> None:
-        """Let `run` return. Asked a second time, end the workers at once."""
-        if self._stop.is_set():
-            for worker in self._living:
-                worker.kill()
+        """Let `run` return, now or as soon as it is called."""
         self._stop.set()
 
     def roll(self) -> None:
@@ -84,9 +73,10 @@ class Supervisor:
         return render_merged(answered, starts)
 
     async def _figures(self, index: int) -> Families | None:
+        worker = self._workers[index]
         try:
-            return decode_families(await self._workers[index].ask("figures", SCRAPE_S))
-        except (KeyError, TimeoutError, LineEndedError):
+            return decode_families(await worker.ask("figures", SCRAPE_S)) if worker.is_ready else None
+        except (TimeoutError, LineEndedError):
             return None
 
     async def _launch(self, index: int) -> WorkerProcess:
