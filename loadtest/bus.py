@@ -1,8 +1,8 @@
 """What a message on the bus costs in Python: publishing and receiving, without sockets of clients or a database.
 
 Against a private Redis, plain redis-py is compared with the bus of a node. Only the CPU time of the event loop's thread
-is counted, user and system. What stands on the other side, a listener that counts or a feeder that has its commands ready
-as bytes, runs in a thread of its own on a raw socket.
+is counted, user and system. What stands on the other side, a listener that counts or a feeder that has its commands
+ready as bytes, runs in a thread of its own on a raw socket.
 """
 
 import asyncio

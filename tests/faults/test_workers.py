@@ -4,12 +4,19 @@ import asyncio
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -149,6 +156,48 @@ async def test_sighup_puts_new_workers_in_place(processes: Processes, database_u
     await until(lambda: not set(old) & set(server.worker_pids()), patience_s=RESTART_S)
     assert sum(_starts(await until_figures(server, all_up))) == 4
     await stops_well(server)
+
+
+async def test_a_renewed_certificate_is_served_and_a_broken_one_is_not_taken(
+    processes: Processes, database_url: str, tmp_path: Path
+) -> None:
+    pem = tmp_path / "tls.pem"
+    first = self_signed(pem)
+    server = processes(
+        MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_TLS_CERTIFICATE=str(pem), MIM_TLS_KEY=str(pem)
+    )
+    await server.start()
+    assert await served(server) == first
+    old = server.worker_pids()
+
+    pem.write_text("no certificate")
+    server.hang_up()
+    await until(lambda: "a new worker does not start; the old ones stay" in server.log(), patience_s=RESTART_S)
+    await until(lambda: server.worker_pids() == old)
+
+    second = self_signed(pem)
+    server.hang_up()
+    await until(lambda: not set(old) & set(server.worker_pids()), patience_s=RESTART_S)
+    assert await served(server) == second
+    server.terminate()
+    assert await server.ends(within_s=20) == 0
+
+
+def self_signed(pem: Path) -> str:
+    """Write a new key and its certificate; the certificate as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mim")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1))
+    certificate = made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate)
+    return certificate.decode()
+
+
+async def served(server: ServerProcess) -> str:
+    """The certificate that the port shows."""
+    host, port = server.url.removeprefix("https://").split(":")
+    return await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
 
 
 async def test_what_the_parent_owns_is_kept_alive_left_clean_and_found_again(processes: Processes) -> None:
