@@ -10,6 +10,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 import uvloop
 
+from loadtest import bus as bus_paths
 from loadtest import commit as commit_function
 from loadtest.client import LoadError
 from loadtest.launch import allow_many_files
@@ -34,6 +35,7 @@ Try:
   python -m loadtest idle --users 5000           memory of a silent connection
   python -m loadtest wire                        bytes by frame
   python -m loadtest commit                      the database function alone
+  python -m loadtest bus                         a message through Redis, in Python
   python -m loadtest SCENARIO --help             the options of a scenario
 
 \b
@@ -138,6 +140,16 @@ def commit(
     """The database function that stores a batch, alone, by batch size."""
     logs.configure("warning", "text")
     _tell(commit_function.run(users, [int(size) for size in sizes.split(",")], rounds, core), json)
+
+
+@app.command()
+def bus(
+    messages: Annotated[int, typer.Option(min=100, help="Messages of a round, for each way.")] = 20_000,
+    rounds: Rounds = 5, json: Json = False,
+) -> None:  # fmt: skip
+    """Publishing and receiving through a private Redis, by way of doing it: CPU of Python."""
+    logs.configure("warning", "text")
+    _tell(uvloop.run(bus_paths.run(messages, rounds)), json)
 
 
 def _run(

@@ -18,7 +18,8 @@ from mim.config_check import SettingsError, load_settings, read_settings_file, s
 from mim.config_reference import listing, reference
 from mim.embedded import EmbeddedError, claim_for_server
 from mim.errors import PeerError
-from mim.preflight import UnreachableError, check_database, check_listening, database, with_pool
+from mim.listening import UnreachableError, check_listening
+from mim.preflight import check_database, database, with_pool
 from mim.store.migrate import MigrationError, migrate
 
 WRONG = 2  # exit code: what was asked for cannot be done as it was asked
@@ -80,6 +81,7 @@ def serve(
     ] = None,
     database_url: DatabaseUrl = None,
     redis_url: Annotated[str | None, typer.Option(help="redis://... that connects several servers.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve the port.", show_default="1")] = None,
 ) -> None:
     """Run a server until Ctrl-C or SIGTERM.
 
@@ -87,17 +89,22 @@ def serve(
     Examples:
       mim serve --dev                            on this machine, to try it
       mim serve --host 0.0.0.0 --port 80         for everybody
+      mim serve --workers 4                      on four cores; a process that dies is started again
       MIM_DATABASE_URL=postgresql://... mim serve  on a Postgres of your own
 
-    Without a database URL a private Postgres keeps its files under --data-dir.
+    Without a database URL a private Postgres keeps its files under --data-dir. Several workers without a Redis
+    URL get a private Redis. With several workers SIGHUP starts them anew one after the other, for a new certificate.
     """
-    options = {"host": host, "port": port, "data_dir": data_dir, "dev": dev}
+    options = {"host": host, "port": port, "data_dir": data_dir, "dev": dev, "workers": workers}
     settings = load_settings(**options, database_url=database_url, redis_url=redis_url)
     check_listening(settings)
     check_database(settings)
-    alone = settings.database_url is None and settings.redis_url is None
+    alone = settings.redis_url is None and (settings.database_url is None or settings.workers > 1)
     claim = claim_for_server(settings.data_dir) if alone else None
-    from mim.app import serve as run  # late: the other commands start faster without it
+    if settings.workers > 1:  # both late: the other commands start faster without them
+        from mim.workers.serve import serve_workers as run
+    else:
+        from mim.app import serve as run
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)

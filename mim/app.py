@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
@@ -35,6 +36,7 @@ from mim.hub.hub import Hub
 from mim.metrics import Figures
 from mim.model import Caller
 from mim.rest.app import build_app
+from mim.rest.ops import Scrape, own_figures
 from mim.store.committer import Committer
 from mim.store.db import Pool, connector, open_pool
 from mim.store.migrate import migrate
@@ -67,14 +69,15 @@ def serve(settings: Settings) -> int:
         if embedded is not None:
             url = embedded.start()
         assert url is not None
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(settings, url, embedded))
     finally:
         if embedded is not None:
             embedded.stop()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """The event loop of a node."""
     try:
         import uvloop
     except ImportError:  # Windows has none
@@ -87,7 +90,7 @@ async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None
         log.info("database migrated", migration=name)
     tasks = TaskSet()
     if embedded is not None:
-        tasks.spawn(_keep_alive(embedded), name="watch over the embedded Postgres")
+        tasks.spawn(keep_alive(embedded), name="watch over the embedded Postgres")
     try:
         async with run_node(settings, url) as node:
             await Server(settings, node).serve()
@@ -96,7 +99,7 @@ async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None
     return 0
 
 
-async def _keep_alive(embedded: EmbeddedPostgres) -> None:
+async def keep_alive(embedded: EmbeddedPostgres) -> None:
     """Start the embedded Postgres again when it was killed; an own Postgres is its operator's."""
     while True:
         await asyncio.sleep(REVIVE_EVERY_S)
@@ -176,12 +179,18 @@ def _device_note(publisher: Publisher, user: int, device: int, state: str) -> No
 class Server(uvicorn.Server):
     """uvicorn with our sockets, saying where it listens when it does."""
 
-    def __init__(self, settings: Settings, node: Node) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        node: Node,
+        scrape: Scrape = own_figures,
+        on_listening: Callable[[int], None] | None = None,
+    ) -> None:
+        self._on_listening = on_listening or partial(announce, settings)
         self._node = node
         super().__init__(
             uvicorn.Config(
-                build_app(node.context),
+                build_app(node.context, scrape),
                 host=settings.host,
                 port=settings.port,
                 ws=node.gateway.protocol,  # type: ignore[arg-type]  # a factory serves as well as a class
@@ -220,7 +229,7 @@ class Server(uvicorn.Server):
         """Listen, then tell where."""
         await super().startup(sockets)
         if self.started and self.servers:
-            announce(self._settings, self.port)
+            self._on_listening(self.port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Admit nobody, finish what was taken, close."""

@@ -36,11 +36,21 @@ class Settings(BaseSettings):
     tls_certificate: Path | None = Field(None, description="PEM certificate chain; with tls_key the port speaks TLS.")
     tls_key: Path | None = Field(None, description="PEM private key of tls_certificate.")
 
+    # Processes
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="Processes that serve the port, each a node of its own; more than one needs Linux."
+    )
+    worker_timeout_s: PositiveFloat = Field(
+        10.0, description="A worker that answers nothing for so long hangs: it is killed and started again, seconds."
+    )
+
     # Where things are kept
-    data_dir: Path = Field(Path("data"), description="Folder of the embedded Postgres.")
+    data_dir: Path = Field(Path("data"), description="Folder of the embedded Postgres and of a private Redis.")
     database_url: SecretStr | None = Field(None, description="postgresql://... of an own Postgres; none: embedded.")
     database_pool: PositiveInt = Field(8, description="Connections for queries, besides the committer's own.")
-    redis_url: SecretStr | None = Field(None, description="redis://... that connects nodes; none: a single process.")
+    redis_url: SecretStr | None = Field(
+        None, description="redis://... that connects nodes; none: one machine, and a private one for its workers."
+    )
 
     # Who may come in
     dev: bool = Field(False, description="Development: one-time codes are shown to the client; readable logs.")

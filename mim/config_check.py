@@ -5,6 +5,7 @@ The value of a setting is never repeated, since it may be the secret that was pu
 
 import difflib
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ from mim.config import Settings
 
 NO_SETTINGS = ("MIM_CONFIG",)  # MIM_ variables that are read elsewhere
 NO_SETTINGS_PREFIX = "MIM_TEST_"
+
+BESIDES_POOL = 3  # connections of a node: its committer's and those that hold locks
+EMBEDDED_CONNECTIONS = 90  # of the 100 that mim/embedded.py allows, some are the superuser's and the commands'
 
 
 class SettingsError(Exception):
@@ -48,7 +52,7 @@ def load_settings(**options: Any) -> Settings:
             if error["type"] != "extra_forbidden"
         ]
         raise SettingsError(problems) from exc
-    problems += _unreadable_files(settings)
+    problems += _unreadable_files(settings) + _too_many_workers(settings)
     if settings.redis_url is not None:
         problems.append("redis_url: this version runs one process and has no Redis bus yet; leave it out")
     if problems:
@@ -115,6 +119,20 @@ def _sentence(error: dict[str, Any], given: Mapping[str, Any], in_file: Mapping[
     where = source_of(name, given, in_file) or name
     about = Settings.model_fields[name].description
     return f"{where} {message} ({about})" if about else f"{where} {message}."
+
+
+def _too_many_workers(settings: Settings) -> list[str]:
+    """More processes than the system or the embedded Postgres can serve."""
+    if settings.workers > 1 and sys.platform != "linux":
+        return ["workers: only Linux spreads connections over processes that share a port; leave it at 1"]
+    wanted = settings.workers * (settings.database_pool + BESIDES_POOL)
+    if settings.workers > 1 and settings.database_url is None and wanted > EMBEDDED_CONNECTIONS:
+        return [
+            f"workers: {settings.workers} of them with a database_pool of {settings.database_pool} want {wanted} "
+            f"connections, the embedded Postgres has {EMBEDDED_CONNECTIONS} for them; lower one of the two, or set "
+            "MIM_DATABASE_URL"
+        ]
+    return []
 
 
 def _unreadable_files(settings: Settings) -> list[str]:

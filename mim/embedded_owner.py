@@ -20,7 +20,7 @@ SERVER_USER = "pgserver"
 
 
 class EmbeddedError(Exception):
-    """The private Postgres cannot be used; the text is a sentence for the operator that says what to do."""
+    """The private Postgres or Redis cannot be used; the text is a sentence for the operator that says what to do."""
 
 
 def owner_of(cluster: Path) -> pwd.struct_passwd | None:

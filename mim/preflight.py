@@ -1,8 +1,6 @@
 """What the command line finds out before it runs a server, and how its other commands use the database."""
 
 import asyncio
-import errno
-import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -12,39 +10,11 @@ import asyncpg
 
 from mim.config import Settings, secret
 from mim.embedded import EmbeddedPostgres
+from mim.listening import UnreachableError
 from mim.store.db import Pool, open_pool
 from mim.store.migrate import migrate
 
 T = TypeVar("T")
-
-
-class UnreachableError(Exception):
-    """An address that cannot be listened on, or a database that does not answer; the text is a sentence."""
-
-
-def check_listening(settings: Settings) -> None:
-    """Raise UnreachableError when the server could not listen where the settings say."""
-    where = f"port {settings.port} of {settings.host}"
-    try:
-        [family, kind, _, _, address], *_ = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except socket.gaierror as exc:
-        raise UnreachableError(f"{settings.host} is no address; correct --host (MIM_HOST)") from exc
-    except OSError as exc:
-        raise UnreachableError(
-            LISTENING.get(exc.errno or 0, "{} cannot be used; choose another").format(where)
-        ) from exc
-
-
-LISTENING = {
-    errno.EADDRINUSE: "{} is in use; stop the program that uses it, or choose another with --port (MIM_PORT)",
-    errno.EACCES: "{} needs rights that you do not have; choose one above 1023 with --port (MIM_PORT)",
-    errno.EADDRNOTAVAIL: "{} is not of this machine; correct --host (MIM_HOST)",
-}
 
 
 def check_database(settings: Settings) -> None:

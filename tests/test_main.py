@@ -69,6 +69,14 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_a_port_that_a_stranger_would_share_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
+        port = taken.getsockname()[1]
+        told = refusal(mim("serve", "--workers", "2", "--port", str(port), cwd=tmp_path))
+
+    assert told.startswith(f"mim: port {port} of 127.0.0.1 is in use; stop the program")
+
+
 @pytest.mark.parametrize("command", ["serve", "db migrate", "token --phone 010-2345-6701"])
 def test_a_database_that_does_not_answer_is_refused(tmp_path: Path, command: str) -> None:
     url = "postgresql://mim:hunter2@127.0.0.1:1/mim"

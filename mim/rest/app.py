@@ -12,7 +12,7 @@ from mim.errors import Code, PeerError
 from mim.rest.auth import auth_router
 from mim.rest.bodies import failure_answer
 from mim.rest.calls import calls_router
-from mim.rest.ops import ops_router
+from mim.rest.ops import Scrape, ops_router, own_figures
 
 log = structlog.get_logger("mim.rest")
 
@@ -24,15 +24,15 @@ itself is at `/v1/ws`; its frames are described by the AsyncAPI document and by 
 """
 
 
-def build_app(context: Context) -> FastAPI:
-    """The app of one node."""
+def build_app(context: Context, scrape: Scrape = own_figures) -> FastAPI:
+    """The app of one node. `scrape` gives the metrics, of more than this process where there are several."""
     app = FastAPI(title="mim", version=__version__.partition("+")[0], description=DESCRIPTION.strip(), redoc_url=None)
     app.add_exception_handler(PeerError, _on_peer_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_failure)
     app.include_router(auth_router(context.identity))
     app.include_router(calls_router(context))
-    app.include_router(ops_router(context))
+    app.include_router(ops_router(context, scrape))
     return app
 
 

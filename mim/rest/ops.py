@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+from collections.abc import Awaitable, Callable
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -18,7 +19,16 @@ log = structlog.get_logger("mim.ops")
 PROBE_S = 2.0
 
 
-def ops_router(context: Context) -> APIRouter:
+Scrape = Callable[[], Awaitable[bytes]]
+"""The text of the metrics of everything that serves this port."""
+
+
+async def own_figures() -> bytes:
+    """Those of this process."""
+    return generate_latest()
+
+
+def ops_router(context: Context, scrape: Scrape = own_figures) -> APIRouter:
     """`/healthz`, `/readyz` and `/metrics`."""
     router = APIRouter(tags=["operations"])
     probe = Probe(context)
@@ -36,7 +46,7 @@ def ops_router(context: Context) -> APIRouter:
     @router.get("/metrics", summary="Prometheus metrics")
     async def metrics(request: Request) -> Response:
         _check_token(request, secret(context.settings.metrics_token))
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await scrape(), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

@@ -85,6 +85,34 @@ class ServerProcess:
         return [line for line in self.log().splitlines() if '"level": "error"' in line or '"level":"error"' in line
                 or "Traceback" in line]  # fmt: skip
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started, the parent where there are workers."""
+        assert self._process is not None
+        return self._process.pid
+
+    def worker_pids(self) -> list[int]:
+        """The processes of its workers, by age."""
+        return self._children("mim.workers.node")
+
+    def redis_pid(self) -> int | None:
+        """The process of its private Redis."""
+        return next(iter(self._children("unixsocket:")), None)
+
+    def _children(self, word: str) -> list[int]:
+        """Living children of the process with a word in their command line."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError, ValueError):
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if int(parent) == self.pid and state != "Z" and word.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+        return sorted(found)
+
+    def hang_up(self) -> None:
+        """SIGHUP."""
+        os.kill(self.pid, signal.SIGHUP)
+
     def terminate(self) -> None:
         """SIGTERM."""
         assert self._process is not None

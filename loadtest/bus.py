@@ -1,0 +1,168 @@
+"""What a message on the bus costs in Python: publishing and receiving, without sockets of clients or a database.
+
+Against a private Redis, plain redis-py is compared with the bus of a node. Only the CPU time of the event loop's thread
+is counted, user and system. What stands on the other side, a listener that counts or a feeder that has its commands
+ready as bytes, runs in a thread of its own on a raw socket.
+"""
+
+import asyncio
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+import redis.asyncio
+
+from loadtest.report import Report
+from loadtest.scenarios.traffic import TEXT
+from mim.bus.port import Envelope, user_topic
+from mim.embedded_redis import EmbeddedRedis
+
+TOPIC: Final = user_topic(1_000_001)
+ENVELOPE: Final = Envelope(
+    msgspec.msgpack.encode([18, 500_001, 12_345, 1_000_001, 1_790_000_000_000, TEXT]), counted=True
+)
+PAYLOAD: Final = msgspec.msgpack.encode(ENVELOPE)
+BATCH: Final = 100
+PATIENCE_S: Final = 60.0
+
+
+async def run(messages: int, rounds: int) -> Report:
+    """`rounds` rounds of `messages` for each way; one more before them warms up."""
+    messages -= messages % BATCH
+    folder = Path(tempfile.mkdtemp(prefix="mim-load-"))
+    report = Report("bus", {"messages": messages, "payload_bytes": len(PAYLOAD), "cpu": "of the event loop's thread"})
+    server = EmbeddedRedis(folder)
+    url = await server.start()
+    path = unquote(url.removeprefix("unix://"))
+    try:
+        for number in range(rounds + 1):
+            figures: dict[str, float] = {}
+            for name, publish in PUBLISHERS.items():
+                figures[f"publish, {name}: µs"] = await _publishing(url, path, messages, publish)
+            for name, receive in RECEIVERS.items():
+                figures[f"receive, {name}: µs"] = await _receiving(url, path, messages, receive)
+            if number:
+                report.rounds.append(figures)
+    finally:
+        await server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    report.checked.append("every message arrived")
+    return report
+
+
+Publish = Callable[[str, int], Awaitable[None]]
+"""Publish so many messages on the Redis at a URL."""
+
+Received = Callable[[int], Awaitable[None]]
+Receive = Callable[[str], AbstractAsyncContextManager[Received]]
+"""Subscribe at a URL; inside, wait for so many messages."""
+
+
+async def _publishing(url: str, path: str, messages: int, publish: Publish) -> float:
+    """CPU of `publish`, µs a message. A listener makes sure that all of them went out."""
+    with _connected(path) as listener:
+        listener.sendall(_command(b"SUBSCRIBE", TOPIC.encode()))
+        listener.recv(1024)  # confirmed
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.to_thread(_hear, listener, messages))
+            cpu = time.thread_time()
+            await publish(url, messages)
+        return (time.thread_time() - cpu) / messages * 1e6
+
+
+async def _receiving(url: str, path: str, messages: int, receive: Receive) -> float:
+    """CPU of `receive`, µs a message, while a feeder publishes."""
+    async with receive(url) as received:
+        with _connected(path) as feeder:
+            async with asyncio.TaskGroup() as group:
+                cpu = time.thread_time()
+                group.create_task(asyncio.to_thread(_feed, feeder, messages))
+                await received(messages)
+                cpu = time.thread_time() - cpu
+    return cpu / messages * 1e6
+
+
+def _connected(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.settimeout(PATIENCE_S)
+    made.connect(path)
+    return made
+
+
+def _command(*words: bytes) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+def _hear(listener: socket.socket, messages: int) -> None:
+    """Read so many messages, by their length alone: all of them are the same."""
+    left = messages * len(_command(b"message", TOPIC.encode(), PAYLOAD))
+    while left > 0:
+        data = listener.recv(1 << 20)
+        assert data, "Redis closed the connection"
+        left -= len(data)
+
+
+def _feed(feeder: socket.socket, messages: int) -> None:
+    """Publish, one batch after the other."""
+    batch = _command(b"PUBLISH", TOPIC.encode(), PAYLOAD) * BATCH
+    for _ in range(messages // BATCH):
+        feeder.sendall(batch)
+        answered = 0
+        while answered < BATCH:
+            answered += feeder.recv(1 << 16).count(b"\n")
+
+
+async def _plain_publish(url: str, messages: int) -> None:
+    async with redis.asyncio.from_url(url) as client:
+        for _ in range(messages // BATCH):
+            pipeline = client.pipeline(transaction=False)
+            for _ in range(BATCH):
+                pipeline.publish(TOPIC, PAYLOAD)
+            await pipeline.execute()
+
+
+@asynccontextmanager
+async def _subscribed(url: str) -> AsyncIterator[redis.asyncio.client.PubSub]:
+    async with redis.asyncio.from_url(url) as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.subscribe(TOPIC)
+        await pubsub.get_message(timeout=PATIENCE_S)
+        yield pubsub
+
+
+@asynccontextmanager
+async def _plain_listen(url: str) -> AsyncIterator[Received]:
+    async with _subscribed(url) as pubsub:
+
+        async def received(messages: int) -> None:
+            async for _ in pubsub.listen():
+                messages -= 1
+                if not messages:
+                    return
+
+        yield received
+
+
+@asynccontextmanager
+async def _plain_get_message(url: str) -> AsyncIterator[Received]:
+    async with _subscribed(url) as pubsub:
+
+        async def received(messages: int) -> None:
+            while messages:
+                if await pubsub.get_message(timeout=PATIENCE_S) is not None:
+                    messages -= 1
+
+        yield received
+
+
+PUBLISHERS: Final[dict[str, Publish]] = {"redis-py, pipelines of 100": _plain_publish}
+RECEIVERS: Final[dict[str, Receive]] = {
+    "redis-py, listen()": _plain_listen,
+    "redis-py, get_message()": _plain_get_message,
+}

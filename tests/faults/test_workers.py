@@ -1,0 +1,241 @@
+"""Several workers on one port, killed, stopped, rolled and left without a parent."""
+
+import asyncio
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.faults.process import ServerProcess
+from tests.harness import Phone, token_for, until
+
+Processes = Callable[..., ServerProcess]
+Figures = dict[tuple[str, str], float]  # sums by name of the sample and worker
+
+RESTART_S = 30.0  # for a new interpreter to serve, on a busy machine
+TOKEN = "a token for prometheus"
+
+
+async def figures(server: ServerProcess) -> Figures:
+    """What /metrics says, after both parsers have read it."""
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 200
+    if promtool := shutil.which("promtool"):
+        check = subprocess.run(  # noqa: ASYNC221 - milliseconds
+            [promtool, "check", "metrics"], input=answer.text, capture_output=True, text=True, timeout=30
+        )
+        assert check.returncode == 0, check.stdout + check.stderr
+    sums: Figures = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            key = (sample.name, sample.labels["worker"])
+            sums[key] = sums.get(key, 0) + sample.value
+    return sums
+
+
+async def until_figures(server: ServerProcess, fit: Callable[[Figures], bool]) -> Figures:
+    """Ask until the figures fit."""
+    async with asyncio.timeout(RESTART_S):
+        while not fit(found := await figures(server)):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    return found
+
+
+def all_up(found: Figures) -> bool:
+    return {value for (name, _), value in found.items() if name == "mim_worker_up"} == {1.0}
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; the dead that nobody has reaped count as gone."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+@asynccontextmanager
+async def sockets(server: ServerProcess, number: int) -> AsyncIterator[list[ClientConnection]]:
+    """So many connections that do not sign in."""
+    async with AsyncExitStack() as stack:
+        yield await asyncio.gather(
+            *(
+                stack.enter_async_context(
+                    connect(server.ws, compression=None, ping_interval=None, proxy=None, open_timeout=30)
+                )
+                for _ in range(number)
+            )
+        )
+
+
+async def stops_well(server: ServerProcess) -> None:
+    """SIGTERM ends with 0 and leaves no process behind, nor a complaint."""
+    left = [*server.worker_pids(), pid] if (pid := server.redis_pid()) is not None else server.worker_pids()
+    server.terminate()
+    assert await server.ends(within_s=20) == 0, server.log()
+    assert [pid for pid in left if not gone(pid)] == []
+    assert server.complaints() == []
+
+
+async def test_connections_spread_and_one_answer_tells_of_all(processes: Processes, database_url: str) -> None:
+    server = processes(
+        MIM_WORKERS="3", MIM_DATABASE_URL=database_url, MIM_METRICS_TOKEN=TOKEN, MIM_HELLO_TIMEOUT_S="120"
+    )
+    await server.start()
+    async with sockets(server, 300):
+        found = await figures(server)
+        open_ = [found["mim_connections", str(worker)] for worker in range(3)]
+        print(f"spread {open_}")
+        assert sum(open_) == 300
+        assert min(open_) > 50, "a fair hash leaves a worker that few once in ten million times"
+        assert all_up(found)
+        assert all(found["process_resident_memory_bytes", str(worker)] > 1e6 for worker in range(3))
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(f"{server.url}/metrics")).status_code == 401
+    await stops_well(server)
+
+
+async def test_a_killed_worker_is_started_again_and_the_others_go_on(processes: Processes, database_url: str) -> None:
+    server = processes(MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_METRICS_TOKEN=TOKEN)
+    await server.start()
+    first, second = server.worker_pids()
+    async with sockets(server, 40) as open_:
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: any(socket.close_code is not None for socket in open_))
+        lost = sum(socket.close_code is not None for socket in open_)
+        async with Phone(server.ws, token_for("mina")) as mina:
+            await mina.settles()
+        await until_figures(
+            server,
+            lambda found: all_up(found) and sum(_starts(found)) == 3 and found["mim_worker_starts_total", "0"] > 0,
+        )
+        assert lost == sum(socket.close_code is not None for socket in open_) < 40
+    assert second in server.worker_pids()
+    assert len(server.worker_pids()) == 2
+    await stops_well(server)
+
+
+def _starts(found: Figures) -> list[float]:
+    return [value for (name, _), value in found.items() if name == "mim_worker_starts_total"]
+
+
+async def test_a_stopped_worker_is_replaced(processes: Processes, database_url: str) -> None:
+    server = processes(
+        MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_METRICS_TOKEN=TOKEN, MIM_WORKER_TIMEOUT_S="3"
+    )
+    await server.start()
+    stopped, other = server.worker_pids()
+    os.kill(stopped, signal.SIGSTOP)
+    await until(lambda: gone(stopped), patience_s=RESTART_S)
+    await until_figures(server, lambda found: all_up(found) and sum(_starts(found)) == 3)
+    assert other in server.worker_pids()
+    await stops_well(server)
+
+
+async def test_sighup_puts_new_workers_in_place(processes: Processes, database_url: str) -> None:
+    server = processes(MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_METRICS_TOKEN=TOKEN)
+    await server.start()
+    old = server.worker_pids()
+    async with Phone(server.ws, token_for("mina")) as mina:
+        server.hang_up()
+        assert await mina.is_closed() == 4000
+    await until(lambda: not set(old) & set(server.worker_pids()), patience_s=RESTART_S)
+    assert sum(_starts(await until_figures(server, all_up))) == 4
+    await stops_well(server)
+
+
+async def test_a_renewed_certificate_is_served_and_a_broken_one_is_not_taken(
+    processes: Processes, database_url: str, tmp_path: Path
+) -> None:
+    pem = tmp_path / "tls.pem"
+    first = self_signed(pem)
+    server = processes(
+        MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_TLS_CERTIFICATE=str(pem), MIM_TLS_KEY=str(pem)
+    )
+    await server.start()
+    assert await served(server) == first
+    old = server.worker_pids()
+
+    pem.write_text("no certificate")
+    server.hang_up()
+    await until(lambda: "a new worker does not start; the old ones stay" in server.log(), patience_s=RESTART_S)
+    await until(lambda: server.worker_pids() == old)
+
+    second = self_signed(pem)
+    server.hang_up()
+    await until(lambda: not set(old) & set(server.worker_pids()), patience_s=RESTART_S)
+    assert await served(server) == second
+    server.terminate()
+    assert await server.ends(within_s=20) == 0
+
+
+def self_signed(pem: Path) -> str:
+    """Write a new key and its certificate; the certificate as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mim")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1))
+    certificate = made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate)
+    return certificate.decode()
+
+
+async def served(server: ServerProcess) -> str:
+    """The certificate that the port shows."""
+    host, port = server.url.removeprefix("https://").split(":")
+    return await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
+
+
+async def test_what_the_parent_owns_is_kept_alive_left_clean_and_found_again(processes: Processes) -> None:
+    server = processes(MIM_WORKERS="2", MIM_METRICS_TOKEN=TOKEN)
+    await server.start()
+    redis = server.redis_pid()
+    assert redis is not None
+    os.kill(redis, signal.SIGKILL)
+    await until(lambda: server.redis_pid() not in {None, redis}, patience_s=3)
+
+    owned = [server.redis_pid(), *server.worker_pids()]
+    assert len(owned) == 3
+    postmaster = min(server.postgres_pids())
+    server.kill()
+    await until(lambda: all(gone(pid) for pid in owned if pid is not None), patience_s=8)
+    assert postmaster in server.postgres_pids(), "Postgres outlives everybody"
+
+    await server.start()
+    assert postmaster in server.postgres_pids(), "and is found again"
+    async with Phone(server.ws, token_for("mina")) as mina:
+        await mina.settles()
+    await until_figures(server, all_up)
+    await stops_well(server)
+    await server.is_gone()
+
+
+async def test_a_worker_that_cannot_start_ends_everything(
+    processes: Processes, database_url: str, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.pem"
+    broken.write_text("no certificate")
+    server = processes(
+        MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_TLS_CERTIFICATE=str(broken), MIM_TLS_KEY=str(broken)
+    )
+    starting = asyncio.ensure_future(server.start())  # noqa: TID251 - awaited below
+    await asyncio.wait({starting})
+    assert isinstance(starting.exception(), AssertionError)
+    assert await server.ends(within_s=20) == 1
+    assert "a worker does not start; its own lines say why" in server.log()
+    assert server.redis_pid() is None
+    assert server.worker_pids() == []
