@@ -83,6 +83,7 @@ class Bench:
         self._backend = backend
         self._users = users
         self.sent = 0
+        self._number = 0
 
     async def measure(self, size: int) -> dict[str, float]:
         """Batches of one size for ROUND_S."""
@@ -104,6 +105,8 @@ class Bench:
         cids = range(self.sent, self.sent + size)
         users = [cid % self._users + 1 for cid in cids]
         self.sent += size
+        self._number += 1
         await self._statement.fetch(
-            [(user + 1) // 2 for user in users], users, users, list(cids), [TEXT] * size, [None] * size
+            *(1, self._number, [self._number - 1]),  # node, row of dispatch_log, the row before is done
+            *([(user + 1) // 2 for user in users], users, users, list(cids), [TEXT] * size, [None] * size),
         )

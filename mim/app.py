@@ -21,10 +21,14 @@ from msgspec import Struct
 from mim import logs
 from mim.auth import Identity, LogSms
 from mim.bus.local import LocalBus
+from mim.bus.port import Bus
+from mim.bus.redis import RedisBus
 from mim.chat.context import Context
 from mim.chat.indexing import Indexer
 from mim.chat.publisher import Publisher
+from mim.chat.push_port import NoPush
 from mim.chat.reading import Reading
+from mim.chat.recovery import Recovery
 from mim.chat.sending import Sending
 from mim.chat.typing_signals import TypingSignals
 from mim.clock import Clock, SystemClock
@@ -39,6 +43,7 @@ from mim.rest.app import build_app
 from mim.rest.ops import Scrape, own_figures
 from mim.store.committer import Committer
 from mim.store.db import Pool, connector, open_pool
+from mim.store.dispatch import Dispatches, new_node
 from mim.store.migrate import migrate
 from mim.tasks import TaskSet
 from mim.wire.frames import wire_name
@@ -118,12 +123,15 @@ async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> 
         pool = await open_pool(url, settings.database_pool)
         parts.push_async_callback(_close_pool, pool)
         http = await parts.enter_async_context(httpx.AsyncClient(timeout=5))
-        bus = LocalBus()
+        redis_url = secret(settings.redis_url)
+        bus: Bus = RedisBus(redis_url, clock) if redis_url else LocalBus()
         hub = Hub(bus)
         publisher = Publisher(bus)
-        sending = Sending(pool, publisher, clock, settings.text_limit)
+        push = NoPush()
+        dispatches = Dispatches(await new_node(pool))
+        sending = Sending(pool, bus, publisher, push, clock, settings.text_limit)
         committer = Committer(
-            connector(url), sending.committed, clock,
+            connector(url), sending.committed, dispatches, clock,
             batch=settings.commit_batch, queue=settings.commit_queue, wait_s=settings.commit_wait_s,
         )  # fmt: skip
         identity = Identity(
@@ -133,8 +141,10 @@ async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> 
         )  # fmt: skip
         reading = Reading(pool, publisher, clock)
         indexer = Indexer(pool, sending.full_blocks, clock)
+        recovery = Recovery(connector(url), bus, push, dispatches)
         context = Context(
             settings=settings, clock=clock, pool=pool, bus=bus, publisher=publisher, committer=committer,
+            dispatches=dispatches, push=push,
             identity=identity, sending=sending, reading=reading, typing=TypingSignals(pool, publisher, clock),
             finds=RateLimiter(settings.find_per_hour / 3600, settings.find_per_hour),
         )  # fmt: skip
@@ -152,6 +162,8 @@ async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> 
         parts.push_async_callback(indexer.close)
         reading.start()
         parts.push_async_callback(reading.close)
+        await recovery.start()
+        parts.push_async_callback(recovery.close)
         committer.start()
         parts.push_async_callback(sending.close)
         # The sockets had drain_s to see their messages committed: what waits now waits for a database that is away.
@@ -269,6 +281,7 @@ def _figures(context: Context, gateway: Gateway) -> Figures:
     figures.gauge("mim_sessions", "Sockets that are signed in.", lambda: len(gateway.hub))
     figures.gauge("mim_commit_queue_messages", "Messages that wait for a commit.", lambda: len(context.committer))
     figures.gauge("mim_watermark_queue", "Watermarks that wait to be stored.", lambda: len(context.reading))
+    figures.gauge("mim_sessions_behind", "Sessions that wait to be caught up.", lambda: len(gateway.catching_up))
     figures.gauge("mim_search_due_chats", "Chats with blocks to index.", lambda: len(context.sending.full_blocks))
     figures.counter("mim_frames_in", "Frames from clients by op.", "op", lambda: _by_op(gateway.frames_in))
     figures.counter("mim_frames_out", "Frames to one client by op.", "op", lambda: _by_op(gateway.frames_out))

@@ -18,6 +18,9 @@ from pydantic_settings import (
 )
 
 MIN_SECRET_BYTES = 32
+REDIS_SCHEMES = (
+    "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
+)  # fmt: skip
 
 
 class Settings(BaseSettings):
@@ -136,8 +139,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
+        if value is not None and value.get_secret_value().partition("://")[0] not in REDIS_SCHEMES:
+            raise ValueError(f"must begin with one of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}")
         return value
 
     @model_validator(mode="after")

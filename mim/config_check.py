@@ -53,8 +53,6 @@ def load_settings(**options: Any) -> Settings:
         ]
         raise SettingsError(problems) from exc
     problems += _unreadable_files(settings) + _too_many_workers(settings)
-    if settings.redis_url is not None:
-        problems.append("redis_url: this version runs one process and has no Redis bus yet; leave it out")
     if problems:
         raise SettingsError(problems)
     return settings

@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hub": BASE | {"bus", "wire"},
     "chat": BASE | {"wire", "store", "bus", "auth"},
     "push": BASE | {"store", "bus"},
-    "gateway": BASE | {"wire", "chat", "hub", "auth"},
+    "gateway": BASE | {"wire", "bus", "chat", "hub", "auth"},
     "rest": BASE | {"chat", "push", "auth", "wire"},
     "web": set(),
     "client": {"wire", "errors"},

@@ -1,8 +1,11 @@
 """The bus of a single process: publishing calls the hub, in order, before it returns."""
 
-from collections.abc import Iterable
+import asyncio
+import math
+from asyncio import Future
+from collections.abc import Callable, Iterable
 
-from mim.bus.port import Deliver, Envelope
+from mim.bus.port import Deliver, Envelope, Restored
 
 
 class LocalBus:
@@ -12,7 +15,7 @@ class LocalBus:
         self._topics: set[str] = set()
         self._deliver: Deliver | None = None
 
-    def listen(self, deliver: Deliver) -> None:
+    def listen(self, deliver: Deliver, restored: Restored) -> None:
         self._deliver = deliver
 
     async def start(self) -> None:
@@ -25,14 +28,20 @@ class LocalBus:
         if topic in self._topics and self._deliver is not None:
             self._deliver(topic, envelope)
 
-    async def subscribe(self, topics: Iterable[str]) -> None:
-        self._topics.update(topics)
+    def confirm(self, told: Callable[[bool], None]) -> None:
+        told(True)
 
-    def subscribe_soon(self, topics: Iterable[str]) -> None:
+    def subscribe(self, topics: Iterable[str]) -> "Future[None]":
         self._topics.update(topics)
+        done: Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
 
     def unsubscribe(self, topics: Iterable[str]) -> None:
         self._topics.difference_update(topics)
 
-    async def listening(self, topics: Iterable[str]) -> set[str]:
-        return self._topics.intersection(topics)
+    async def listening(self, topics: Iterable[str]) -> dict[str, int]:
+        return dict.fromkeys(self._topics.intersection(topics), 1)
+
+    def whole_until(self) -> float:
+        return math.inf

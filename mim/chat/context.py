@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mim.auth.identity import Identity
 from mim.bus.port import Bus
 from mim.chat.publisher import Publisher
+from mim.chat.push_port import PushPort
 from mim.chat.reading import Reading
 from mim.chat.sending import Sending
 from mim.chat.typing_signals import TypingSignals
@@ -14,6 +15,7 @@ from mim.clock import Clock
 from mim.config import Settings
 from mim.store.committer import Committer
 from mim.store.db import Pool
+from mim.store.dispatch import Dispatches
 from mim.wire.rate import RateLimiter
 
 
@@ -27,6 +29,8 @@ class Context:
     bus: Bus
     publisher: Publisher
     committer: Committer
+    dispatches: Dispatches
+    push: PushPort
     sending: Sending
     reading: Reading
     typing: TypingSignals

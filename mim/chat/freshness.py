@@ -1,35 +1,37 @@
-"""Fresh cursors for clients that stay connected (proto/session.md#cursor).
+"""Fresh cursors for clients that stay connected (proto/session.md#cursor), and points to catch up from.
 
-A client that was online for a day would resume from the cursor of its morning and be told everything again. So
-this node reads
-the horizon now and then, and gives out one that is old enough for everything below it to have been delivered.
+A client that was online for a day would resume from the cursor of its morning and be told everything again. So this
+node reads the horizon now and then: what is below it was committed, and the bus had it. Once the bus has proved that
+everything up to that moment was delivered here as well, it may be given out.
 """
 
 import asyncio
-from collections import deque
 from typing import Final
 
 import structlog
 
+from mim.bus.port import Bus
 from mim.clock import Clock
 from mim.store import sync
 from mim.store.db import UNAVAILABLE, Pool
-from mim.store.sync import Horizon
+from mim.store.sync import Horizon as Horizon
 from mim.tasks import TaskSet
 
 log = structlog.get_logger("mim.freshness")
 
 EVERY_S: Final = 10.0
-SAFE_AFTER_S: Final = 30.0  # a message is published within milliseconds of its commit; this is a thousand times that
+SAFE_AFTER_S: Final = 30.0  # for what dispatch_log does not hold: settings and notes are published within milliseconds
+KEPT: Final = 16
 
 
 class Freshness:
-    """The horizons of the last minute."""
+    """The horizons of the last minutes, and one from before the bus went away."""
 
-    def __init__(self, pool: Pool, clock: Clock) -> None:
+    def __init__(self, pool: Pool, bus: Bus, clock: Clock) -> None:
         self._pool = pool
+        self._bus = bus
         self._clock = clock
-        self._read: deque[tuple[float, Horizon]] = deque(maxlen=16)
+        self._read: list[tuple[float, Horizon]] = []  # by the monotonic second
         self._tasks = TaskSet()
         self.system = 0  # identity of the database
 
@@ -43,11 +45,14 @@ class Freshness:
         await self._tasks.close()
 
     def safe(self) -> Horizon | None:
-        """The newest horizon below which everything has been delivered."""
-        safe_until = self._clock.monotonic() - SAFE_AFTER_S
+        """The newest horizon below which everything has been delivered here."""
+        return self.before(min(self._clock.monotonic() - SAFE_AFTER_S, self._bus.whole_until()))
+
+    def before(self, at: float) -> Horizon | None:
+        """The newest horizon that was read up to monotonic second `at`."""
         found = None
         for read_at, horizon in self._read:
-            if read_at > safe_until:
+            if read_at > at:
                 break
             found = horizon
         return found
@@ -58,6 +63,9 @@ class Freshness:
             self._read.clear()
             self.system = horizon.system
         self._read.append((self._clock.monotonic(), horizon))
+        if len(self._read) > KEPT:
+            # The oldest goes, unless the bus has been away since: then it is what everybody catches up from.
+            del self._read[0 if self._read[1][0] <= self._bus.whole_until() else 1]
 
     async def _run(self) -> None:
         while True:

@@ -72,7 +72,7 @@ class Publisher:
             if state.is_left:
                 control = Leave(chat)
             elif joined and state.kind != "direct":
-                control = Join(chat, state.first)
+                control = Join(chat, state.first, state.rev)
             self._bus.publish(user_topic(user), Envelope(encode(ChatFrame(chat, state)), control=control))
 
     def read_by(self, chat: int, topics: Sequence[str], watermarks: list[int], origin: int) -> None:
@@ -91,9 +91,16 @@ class Publisher:
         """Something about a user outside any chat, to the user's other sockets."""
         self._bus.publish(user_topic(caller.user), Envelope(encode(Note(kind, data)), origin=caller.connection))
 
-    def close_device(self, device: int, reason: CloseReason, keep: int = 0) -> None:
-        """Close the sockets of a device, wherever they are, except connection `keep`."""
-        self._bus.publish(device_topic(device), Envelope(b"", control=CloseDevice(reason, keep)))
+    def close_device(self, device: int, reason: CloseReason) -> None:
+        """Close the sockets of a device, wherever they are."""
+        self._bus.publish(device_topic(device), Envelope(b"", control=CloseDevice(reason)))
+
+    def claim_device(self, device: int, connection: int, at_ms: int, *, again: bool = False) -> None:
+        """Connection `connection`, opened at `at_ms`, is the device's only one. `again`: it claims what it had before
+        the bus was away, so a newer one may be elsewhere.
+        """
+        claim = CloseDevice(CloseReason.REPLACED, connection, at_ms, ordered=not again)
+        self._bus.publish(device_topic(device), Envelope(b"", control=claim))
 
 
 def direct_topics(low: int, high: int) -> list[str]:

@@ -8,13 +8,16 @@ import structlog
 from msgspec import Struct
 from prometheus_client import Histogram
 
+from mim.bus.port import Bus
 from mim.chat.publisher import Publisher
+from mim.chat.push_port import PushPort
 from mim.clock import Clock
 from mim.errors import Code, PeerError
 from mim.model import Caller
 from mim.store import chats, search
 from mim.store.committer import DUPLICATE, MESSAGES, NOT_MEMBER, STORED, Committer, Pending, Sender
 from mim.store.db import UNAVAILABLE, Pool
+from mim.store.dispatch import Dispatch
 from mim.tasks import TaskSet
 from mim.wire.body import check_body
 from mim.wire.frames import Body, Id, UInt
@@ -37,8 +40,12 @@ COUNTED = {
 class Sending:
     """Takes messages in and, once they are durable, tells everyone. `indexer` hears of every full block of 64."""
 
-    def __init__(self, pool: Pool, publisher: Publisher, clock: Clock, text_limit: int) -> None:
+    def __init__(
+        self, pool: Pool, bus: Bus, publisher: Publisher, push: PushPort, clock: Clock, text_limit: int
+    ) -> None:
         self._pool = pool
+        self._bus = bus
+        self._push = push
         self._clock = clock
         self._publisher = publisher
         self._text_limit = text_limit
@@ -54,19 +61,28 @@ class Sending:
             return
         committer.submit(Pending(sender, caller.user, caller.device, caller.connection, chat, cid, stored))
 
-    def committed(self, batch: Sequence[Pending]) -> None:
-        """Acknowledge and publish a committed batch, in its order. One message's trouble is not the others'."""
+    def committed(self, batch: Sequence[Pending], dispatch: Dispatch) -> None:
+        """Acknowledge and publish a committed batch, in its order. One message's trouble is not the others'.
+
+        The batch is dispatched when the bus has all of it and push has planned it.
+        """
+        told = True
         for sent in batch:
             try:
-                self._tell(sent)
+                self._tell(sent, dispatch)
             except Exception:
+                told = False
                 log.exception("a settled message could not be told", outcome=sent.outcome)
+        self._push.committed(batch, dispatch)
+        dispatch.hold()
+        self._bus.confirm(dispatch.release)
+        dispatch.release(told)
         outcomes = Counter([sent.outcome for sent in batch])
         for outcome, count in outcomes.items():
             COUNTED[outcome].inc(count)
         DELIVERY_SECONDS.observe(self._clock.monotonic() - batch[0].queued)
 
-    def _tell(self, sent: Pending) -> None:
+    def _tell(self, sent: Pending, dispatch: Dispatch) -> None:
         if sent.outcome == NOT_MEMBER:
             sent.sender.refuse(sent.cid, Code.NOT_MEMBER, "you are not a member of this chat")
             return
@@ -74,7 +90,8 @@ class Sending:
         if sent.outcome == DUPLICATE:
             self._publisher.repeated(sent)
         elif sent.concerned:
-            self._tasks.spawn(self._revive(sent), name="bring a direct chat back")
+            dispatch.hold()
+            self._tasks.spawn(self._revive(sent, dispatch), name="bring a direct chat back")
         else:
             self._publisher.message(sent)
         if sent.seq % search.BLOCK == 0 and len(self.full_blocks) < MAX_FULL_BLOCKS:
@@ -84,14 +101,17 @@ class Sending:
         """Finish what is being told."""
         await self._tasks.close()
 
-    async def _revive(self, sent: Pending) -> None:
+    async def _revive(self, sent: Pending, dispatch: Dispatch) -> None:
         """A hidden direct chat comes back: its CHAT frame goes before the message."""
+        shown = False
         try:
-            states = await chats.states(self._pool, sent.chat, sent.concerned)
-            self._publisher.states(sent.chat, states)
-        except UNAVAILABLE as exc:  # the message itself is durable, and the next sync tells of the chat
+            self._publisher.states(sent.chat, await chats.states(self._pool, sent.chat, sent.concerned))
+            shown = True
+        except UNAVAILABLE as exc:  # the message itself is durable, and recovery tells of the chat
             log.warning("a chat could not be shown again", error=type(exc).__name__)
-        self._publisher.message(sent)
+        finally:
+            self._publisher.message(sent)
+            self._bus.confirm(lambda ok: dispatch.release(ok and shown))
 
 
 MAX_FULL_BLOCKS = 100_000  # chats that wait for the search index; beyond, their next block brings them back

@@ -1,13 +1,13 @@
 """The sync after READY: chats that changed and their newest messages (proto/session.md#sync)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from mim.chat.context import Context
 from mim.chat.history import message_frame
 from mim.store import chats, messages, sync
-from mim.store.sync import Changed
-from mim.wire.frames import ChatFrame
+from mim.store.sync import Changed, Horizon
+from mim.wire.frames import ChatFrame, ReadBy
 
 NEWEST: Final = 50  # messages of a chat in a sync
 CHATS_AT_ONCE: Final = 20
@@ -24,7 +24,12 @@ async def groups(context: Context, user: int, device: int) -> dict[int, int] | N
 
 async def missed(context: Context, user: int, cursor: str | None, system: int) -> Changed:
     """What changed since the cursor; everything without one, or with one that database `system` cannot vouch for."""
-    return await sync.changed(context.pool, user, sync.parse_cursor(cursor) if cursor else None, system)
+    return await changed(context, user, sync.parse_cursor(cursor) if cursor else None, system)
+
+
+async def changed(context: Context, user: int, since: Horizon | None, system: int) -> Changed:
+    """What changed since a horizon of database `system`."""
+    return await sync.changed(context.pool, user, since, system)
 
 
 async def frames(context: Context, user: int, changed: Changed) -> AsyncIterator[list[Any]]:
@@ -41,3 +46,32 @@ async def frames(context: Context, user: int, changed: Changed) -> AsyncIterator
             for chat, state in portion
             for frame in (ChatFrame(chat, state), *map(message_frame, newest.get(chat, ())))
         ]
+
+
+async def chat_frames(context: Context, chat: int, user: int, rev: int) -> list[Any]:
+    """CHAT and the newest messages of one chat, for who was told of it when its newest change was `rev` and there was
+    nothing to see; nothing when that is still so, or the user is out again."""
+    found = await chats.states(context.pool, chat, [user])
+    if not found:
+        return []
+    state = found[0][1]
+    if state.is_left or (state.head < state.first and state.rev <= rev):
+        return []
+    newest = await messages.newest(context.pool, user, [chat], [state.first], 0, NEWEST)
+    return [ChatFrame(chat, state), *map(message_frame, newest.get(chat, ()))]
+
+
+async def direct_read_by(context: Context, user: int, since: Horizon) -> list[ReadBy]:
+    """READBY of a user's direct chats: how far the others have read since a horizon."""
+    return [ReadBy(chat, [peer, seq]) for chat, peer, seq in await sync.read_since(context.pool, user, since.xid)]
+
+
+async def groups_read_by(context: Context, groups: Sequence[int], since: Horizon) -> list[ReadBy]:
+    """READBY of groups, in which anybody has read since a horizon."""
+    moved = await sync.groups_read_since(context.pool, groups, since.xid)
+    return [ReadBy(chat, marks) for chat, marks in moved.items()]
+
+
+async def concerned(context: Context, chats: Sequence[int], xid: int) -> set[int]:
+    """Users who must hear of what these chats gained from transaction `xid` on."""
+    return await sync.concerned(context.pool, chats, xid)

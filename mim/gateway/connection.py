@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from websockets.http11 import Request, Response
 
 from mim.chat.context import Context
+from mim.chat.freshness import Horizon
 from mim.clock import Clock
 from mim.errors import CLOSE_CODE, CloseReason, Code, PeerError
 from mim.gateway import handshake
@@ -96,7 +97,8 @@ class Connection(WebSocket):
 
     __slots__ = (
         "_held_bytes", "_held_in", "_held_out", "_host", "_leaving", "_requests", "_session", "_worker",
-        "address", "caller", "device", "expires", "fresh_at", "id", "is_lost", "sent", "stale", "user", "wheel_slot",
+        "address", "caller", "claimed", "device", "expires", "horizon", "id", "is_lost", "opened", "sent", "stale",
+        "user", "wheel_slot",
     )  # fmt: skip
 
     def __init__(self, host: Host, connection_id: int) -> None:
@@ -118,7 +120,9 @@ class Connection(WebSocket):
         self.expires = 0  # second since 1970 at which the token ends
         self.sent = 0  # MSG and CHANGE frames, for RECV
         self.stale = False  # something was delivered since the cursor that the client has
-        self.fresh_at = 0  # the second of that cursor
+        self.horizon: Horizon | None = None  # of that cursor; None before the first sync is complete
+        self.opened = int(host.clock.now() * 1000)  # millisecond since 1970
+        self.claimed = False  # the bus has its claim on the device
         self.wheel_slot = 0
 
     @property
@@ -316,7 +320,7 @@ class Connection(WebSocket):
         self.expires = expires
         self._host.watch(self)
 
-    def opened(self, ready: ServerFrame) -> None:
+    def begin(self, ready: ServerFrame) -> None:
         """Send READY, then what was held back, and take what the client sent meanwhile."""
         if self._closing:
             return
@@ -334,11 +338,11 @@ class Connection(WebSocket):
         if self._leaving:
             self._finish_leaving()
 
-    def synced(self, synced: Synced, at: int) -> None:
-        """The client has everything up to this cursor."""
-        self.write(synced)
+    def synced(self, horizon: Horizon) -> None:
+        """The client has everything up to this horizon."""
+        self.write(Synced(horizon.cursor()))
         self.stale = False
-        self.fresh_at = at
+        self.horizon = horizon
 
     def evict(self, reason: str, detail: str = "") -> None:
         """Say BYE, or before READY ERROR, and close."""

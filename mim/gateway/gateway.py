@@ -16,17 +16,18 @@ from mim.chat.context import Context
 from mim.chat.freshness import Freshness
 from mim.errors import CLOSE_CODE, CloseReason, Code, PeerError
 from mim.gateway import handshake
+from mim.gateway.catching_up import CatchingUp
 from mim.gateway.connection import Connection
 from mim.gateway.opening import Opening
 from mim.hub.hub import Hub
 from mim.hub.wheel import TimingWheel
 from mim.tasks import TaskSet
-from mim.wire.frames import Error, Hello, Nack, Send, ServerFrame, Synced
+from mim.wire.frames import Error, Hello, Nack, Send, ServerFrame
 from mim.wire.session import SessionLimits
 
 log = structlog.get_logger("mim.gateway")
 
-NODE_SHIFT: Final = 32  # connection ids are unique among nodes: a random node number above a counter
+NODE_SHIFT: Final = 32  # connection ids are unique among nodes: the node's number above a counter
 
 
 class Gateway:
@@ -39,8 +40,10 @@ class Gateway:
         self.clock = context.clock
         self.tasks = TaskSet()
         self.wheel = TimingWheel(context.clock)
-        self.freshness = Freshness(context.pool, context.clock)
-        self._opening = Opening(context, hub, self.freshness)
+        self.freshness = Freshness(context.pool, context.bus, context.clock)
+        self.connections: set[Connection] = set()
+        self.catching_up = CatchingUp(context, hub, self.freshness, self.connections)
+        self._opening = Opening(context, hub, self.freshness, self.catching_up)
         self.ws_logger = logging.getLogger("websockets.server")
         self.trusted_proxies = frozenset(
             part.strip() for part in settings.forwarded_allow_ips.split(",") if part.strip()
@@ -55,13 +58,12 @@ class Gateway:
             request_rate=settings.request_rate,
             request_burst=settings.request_burst,
         )
-        self.connections: set[Connection] = set()
         self.frames_in: Counter[type[Any]] = Counter()
         self.frames_out: Counter[type[Any]] = Counter()
         self.errors: Counter[str] = Counter()  # ERROR and NACK by code
         self.closes: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
-        self._node = secrets.randbits(20) << NODE_SHIFT
+        self._node = context.dispatches.node << NODE_SHIFT
         self._numbers = count(1)
         self._server_connections: set[Any] = set()
         self._draining = False
@@ -69,6 +71,7 @@ class Gateway:
     async def start(self) -> None:
         """Begin to watch deadlines and keep cursors fresh."""
         await self.freshness.start()
+        await self.hub.start(self.catching_up)
         self.wheel.start()
 
     async def close(self) -> None:
@@ -76,6 +79,7 @@ class Gateway:
         for connection in list(self.connections):
             connection.abort()
         await self.tasks.close()
+        await self.catching_up.close()
         await self.wheel.close()
         await self.freshness.close()
 
@@ -98,6 +102,7 @@ class Gateway:
         self._server_connections.discard(connection)
         self.wheel.discard(connection)
         self.hub.detach(connection)
+        self.catching_up.forget(connection)
         if connection.address:
             self._addresses[connection.address] -= 1
             if not self._addresses[connection.address]:
@@ -143,9 +148,11 @@ class Gateway:
     def pinged(self, connection: Connection) -> None:
         """A PING was answered: watch the new promise, and give a fresher cursor to who received something."""
         self.watch(connection)
-        fresh = self.freshness.safe()
-        if connection.stale and fresh is not None and fresh.at > connection.fresh_at:
-            connection.synced(Synced(fresh.cursor()), fresh.at)
+        fresh, known = self.freshness.safe(), connection.horizon
+        if not connection.stale or fresh is None or known is None or fresh.xid <= known.xid:
+            return
+        if not self.catching_up.is_behind(connection):
+            connection.synced(fresh)
 
     def count_in(self, kind: type[Any]) -> None:
         """Count a client's frame by its struct, or by what kept it from being one."""

@@ -15,10 +15,11 @@ from mim.chat.freshness import Freshness
 from mim.errors import CloseReason, Code, PeerError
 from mim.gateway import handshake
 from mim.gateway.admission import check_app_version
+from mim.gateway.catching_up import CatchingUp
 from mim.gateway.connection import Connection
 from mim.hub.hub import Hub
 from mim.model import Caller
-from mim.wire.frames import Hello, Limits, Ready, ReadySession, Synced
+from mim.wire.frames import Hello, Limits, Ready, ReadySession
 from mim.wire.session import Refuse
 
 OPEN_SECONDS = Histogram(
@@ -31,10 +32,11 @@ OPEN_SECONDS = Histogram(
 class Opening:
     """Opens sessions on this node."""
 
-    def __init__(self, context: Context, hub: Hub, freshness: Freshness) -> None:
+    def __init__(self, context: Context, hub: Hub, freshness: Freshness, catching_up: CatchingUp) -> None:
         self._context = context
         self._hub = hub
         self._freshness = freshness
+        self._catching_up = catching_up
 
     async def open_session(self, connection: Connection, hello: Hello, response: Response | None) -> None:
         """Authenticate, subscribe, say READY and sync; or refuse with the code that says why. Never raises."""
@@ -63,10 +65,11 @@ class Opening:
             return
         if response is not None:
             connection.respond(response)
-        connection.opened(Ready(ref, self._session(principal, resumed=changed.since is not None)))
+        connection.begin(Ready(ref, self._session(principal, resumed=changed.since is not None)))
         async for frames in syncing.frames(context, principal.user, changed):
             await connection.write_paced(frames)
-        connection.synced(Synced(changed.horizon.cursor()), changed.horizon.at)
+        connection.synced(changed.horizon)
+        self._catching_up.opened(connection)
 
     async def _listen(self, connection: Connection, principal: Principal) -> None:
         """Listen to the user's topics, put out an older connection of the device, then read which groups there are.
@@ -74,7 +77,7 @@ class Opening:
         The groups are read after the device's topic is heard, so a revocation is either seen here or heard there.
         """
         await self._hub.attach_user(connection, principal.user, principal.device)
-        self._context.publisher.close_device(principal.device, CloseReason.REPLACED, keep=connection.id)
+        self._context.publisher.claim_device(principal.device, connection.id, connection.opened)
         groups = await syncing.groups(self._context, principal.user, principal.device)
         if groups is None:
             raise Revoked

@@ -7,7 +7,18 @@ bytes of a frame are prepared once per envelope and kind of socket, whatever the
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from mim.bus.port import Bus, CloseDevice, Envelope, Join, Leave, chat_topic, device_topic, user_topic
+from mim.bus.port import (
+    NODES,
+    Bus,
+    CloseDevice,
+    Envelope,
+    Join,
+    Leave,
+    Missed,
+    chat_topic,
+    device_topic,
+    user_topic,
+)
 from mim.hub.prepared import binary_message, text_message
 
 
@@ -18,12 +29,27 @@ class Listener(Protocol):
     user: int
     device: int
     text: bool
+    opened: int  # milliseconds since 1970
+    claimed: bool  # its claim on the device was heard
 
     def offer(self, message: bytes, *, counted: bool) -> None:
         """Queue a WebSocket message. Must not block and must not reorder."""
 
     def evict(self, reason: str) -> None:
         """Say BYE with this CloseReason and close."""
+
+
+class Recovery(Protocol):
+    """Who tells sockets what did not come by the bus."""
+
+    def restored(self, since: float) -> None:
+        """What was published after this monotonic second may not have come."""
+
+    def missed(self, missed: Missed) -> None:
+        """What some chats gained may not have come."""
+
+    def joined(self, chat: int, rev: int) -> None:
+        """A group is listened to only now, though some of its members learned before that they are in it."""
 
 
 class Hub:
@@ -33,9 +59,16 @@ class Hub:
         self._bus = bus
         self._topics: dict[str, dict[Listener, int]] = {}
         self._topics_of: dict[Listener, list[str]] = {}
-        self._left: dict[Listener, set[str]] = {}  # by listeners whose groups are being read: what they left since
+        # By listeners whose groups are being read: what they joined (True) and left (False) since.
+        self._told: dict[Listener, dict[str, bool]] = {}
+        self._recovery: Recovery | None = None
         self.deliveries = 0
-        bus.listen(self.deliver)
+        bus.listen(self.deliver, self._restored)
+
+    async def start(self, recovery: Recovery) -> None:
+        """Hear what is for every node; `recovery` is told when something may have been missed."""
+        self._recovery = recovery
+        await self._bus.subscribe([NODES])
 
     def __len__(self) -> int:
         return len(self._topics_of)
@@ -44,17 +77,25 @@ class Hub:
         """Let `listener` hear `topics` (topic to the first seq it may see); returns once that is certain."""
         for topic, first in topics.items():
             self._add(listener, topic, first)
-        self._left[listener] = set()
+        self.reads_groups(listener)
         await self._bus.subscribe(topics)
 
-    async def join(self, listener: Listener, groups: Mapping[int, int]) -> None:
-        """Let an attached `listener` hear the groups (chat to first seq) that were read after :meth:`attach`.
+    def reads_groups(self, listener: Listener) -> None:
+        """The groups of an attached `listener` are about to be read, for :meth:`join`."""
+        self._told[listener] = {}
 
-        What Join and Leave told since is newer than what was read, and wins.
+    async def join(self, listener: Listener, groups: Mapping[int, int]) -> None:
+        """Let an attached `listener` hear these groups (chat to first seq) and no others.
+
+        What Join and Leave told since :meth:`reads_groups` is newer than what was read, and wins.
         """
-        left = self._left.pop(listener, set())
+        told = self._told.pop(listener, {})
+        known = [topic for topic in self._topics_of.get(listener, ()) if topic.startswith("c:")]
         topics = {chat_topic(chat): first for chat, first in groups.items()}
-        fresh = topics.keys() - left - set(self._topics_of.get(listener, ()))
+        for topic in known:
+            if topic not in topics and not told.get(topic):
+                self._drop(listener, topic)
+        fresh = [topic for topic in topics if topic not in known and topic not in told]
         for topic in fresh:
             self._add(listener, topic, topics[topic])
         if fresh:
@@ -66,13 +107,23 @@ class Hub:
 
     def detach(self, listener: Listener) -> None:
         """Forget a connection that is gone."""
-        self._left.pop(listener, None)
+        self._told.pop(listener, None)
         self._bus.unsubscribe([topic for topic in self._topics_of.pop(listener, ()) if self._remove(listener, topic)])
+
+    def on_topic(self, topic: str) -> list[Listener]:
+        """The connections that listen to a topic."""
+        return list(self._topics.get(topic, ()))
+
+    def groups(self) -> list[int]:
+        """The groups that somebody here listens to."""
+        return [int(topic[2:]) for topic in self._topics if topic.startswith("c:")]
 
     def deliver(self, topic: str, envelope: Envelope) -> None:
         """Hand an envelope to the topic's connections. Never blocks."""
         listeners = self._topics.get(topic)
         if listeners is None:
+            if topic == NODES and isinstance(envelope.control, Missed) and self._recovery is not None:
+                self._recovery.missed(envelope.control)
             return
         if envelope.control is not None:
             self._control(list(listeners), envelope)
@@ -102,28 +153,47 @@ class Hub:
 
     def _control(self, listeners: Iterable[Listener], envelope: Envelope) -> None:
         match envelope.control:
-            case Join(chat, first):
+            case Join(chat, first, rev):
                 topic = chat_topic(chat)
                 for listener in listeners:
                     self._add(listener, topic, first)
-                    self._left.get(listener, set()).discard(topic)
-                self._bus.subscribe_soon([topic])
+                    self._note(listener, topic, joined=True)
+                self._listen_late(chat, topic, rev)
             case Leave(chat):
                 topic = chat_topic(chat)
                 for listener in listeners:
-                    self._leave(listener, topic)
-            case CloseDevice(reason, keep):
+                    self._note(listener, topic, joined=False)
+                    if topic in self._topics_of.get(listener, ()):
+                        self._drop(listener, topic)
+            case CloseDevice() as claim:
                 for listener in listeners:
-                    if listener.id != keep:
-                        listener.evict(reason)
+                    self._close(listener, claim)
 
-    def _leave(self, listener: Listener, topic: str) -> None:
-        if listener in self._left:
-            self._left[listener].add(topic)
-        if topic in self._topics_of.get(listener, ()):
-            self._topics_of[listener].remove(topic)
-            if self._remove(listener, topic):
-                self._bus.unsubscribe([topic])
+    def _listen_late(self, chat: int, topic: str, rev: int) -> None:
+        """Subscribe a group after its members were told of it: what is said meanwhile is found by `recovery`."""
+        certain, recovery = self._bus.subscribe([topic]), self._recovery
+        if recovery is not None and not certain.done():
+            certain.add_done_callback(lambda _: recovery.joined(chat, rev))
+
+    def _close(self, listener: Listener, claim: CloseDevice) -> None:
+        """Close a socket whose device is claimed by another. A claim that was heard before its own one is older."""
+        if claim.keep and listener.id == claim.keep:
+            listener.claimed = True
+        elif not claim.keep or (listener.claimed if claim.ordered else listener.opened < claim.at):
+            listener.evict(claim.reason)
+
+    def _restored(self, since: float) -> None:
+        if self._recovery is not None:
+            self._recovery.restored(since)
+
+    def _note(self, listener: Listener, topic: str, *, joined: bool) -> None:
+        if listener in self._told:
+            self._told[listener][topic] = joined
+
+    def _drop(self, listener: Listener, topic: str) -> None:
+        self._topics_of[listener].remove(topic)
+        if self._remove(listener, topic):
+            self._bus.unsubscribe([topic])
 
     def _add(self, listener: Listener, topic: str, first: int) -> None:
         listeners = self._topics.setdefault(topic, {})

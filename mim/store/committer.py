@@ -1,8 +1,8 @@
 """Group commit: whatever arrived while the last batch committed is the next batch (docs/architecture.md#group-commit).
 
 The hot path puts a :class:`Pending` into a list and returns. One loop takes the list, stores it with one call of
-`commit_messages` and hands the batch to `on_committed`, which acknowledges and publishes. A message is settled
-exactly once.
+`commit_messages` and hands the batch to `on_committed`, which acknowledges and publishes, and releases the batch's
+:class:`Dispatch`. A message is settled exactly once.
 
 Failures, in the order they are tried:
 - the connection breaks or times out: nobody knows whether the batch is stored; it is sent again with the same keys
@@ -25,6 +25,7 @@ from mim.clock import Clock
 from mim.errors import Code
 from mim.model import Kind, Stored
 from mim.store.db import UNAVAILABLE, Connection, Connector
+from mim.store.dispatch import Dispatch, Dispatches
 from mim.tasks import TaskSet
 
 log = structlog.get_logger("mim.committer")
@@ -46,7 +47,7 @@ NOT_MEMBER: Final = 2
 
 RETRY_PAUSE_S: Final = 0.2
 WATCH_S: Final = 0.1
-STATEMENT: Final = "select * from commit_messages($1, $2, $3, $4, $5, $6)"
+STATEMENT: Final = "select * from commit_messages($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 
 # What the database says of a row's own content. Any other refusal is about the state of the database: the client is
 # told to keep the message and send it again.
@@ -153,7 +154,8 @@ class Committer:
     def __init__(
         self,
         connect: Connector,
-        on_committed: Callable[[Sequence[Pending]], None],
+        on_committed: Callable[[Sequence[Pending], Dispatch], None],
+        dispatches: Dispatches,
         clock: Clock,
         *,
         batch: int,
@@ -162,6 +164,7 @@ class Committer:
     ) -> None:
         self._connect = connect
         self._on_committed = on_committed
+        self._dispatches = dispatches
         self._clock = clock
         self._batch = batch
         self._queue = queue
@@ -240,37 +243,47 @@ class Committer:
             key = (pending.chat, pending.device, pending.cid)
             if unique.setdefault(key, pending) is not pending:
                 again.append(pending)
-        settled = await self._store(list(unique.values()))
-        if settled:
-            self._on_committed(settled)
+        await self._store(list(unique.values()))
         if again:  # rare: the same cid twice in one batch; the second asks what the first became
             await self._settle(again)
 
-    async def _store(self, batch: list[Pending]) -> list[Pending]:
-        """Return the messages whose outcome is known now; the others were refused."""
+    async def _store(self, batch: list[Pending]) -> None:
+        """Store messages and report those whose outcome is known then; the others were refused.
+
+        Each attempt is a dispatch of its own. That of an attempt whose outcome is unknown is abandoned: should its row
+        be there, it is recovered.
+        """
         while True:
+            dispatch = self._dispatches.begin()
             try:
-                await self._execute(batch)
+                await self._execute(batch, dispatch.number)
             except (
                 ValueError,
                 TypeError,
             ) as exc:  # a value that cannot be sent; before asyncpg's wider classes
+                dispatch.release(ok=False)
                 return await self._halve(batch, exc)
             except UNAVAILABLE as exc:
+                dispatch.release(ok=False)
                 await self._disconnect()
                 batch = self._drop_expired(batch)
                 self._pending = self._drop_expired(self._pending)
                 if not batch:
-                    return []
+                    return None
                 RETRIES.inc()
                 log.warning("commit outcome unknown, trying again", error=type(exc).__name__, messages=len(batch))
                 await asyncio.sleep(RETRY_PAUSE_S)
             except asyncpg.PostgresError as exc:
+                dispatch.release(ok=False)
                 return await self._halve(batch, exc)
+            except BaseException:
+                dispatch.release(ok=False)
+                raise
             else:
-                return batch
+                self._on_committed(batch, dispatch)
+                return None
 
-    async def _halve(self, batch: list[Pending], exc: Exception) -> list[Pending]:
+    async def _halve(self, batch: list[Pending], exc: Exception) -> None:
         """One row spoils the batch: find it, so that only it fails."""
         if len(batch) == 1:
             log.error("message refused by the database", error=type(exc).__name__)
@@ -280,25 +293,34 @@ class Committer:
             else:
                 refuse_unavailable(batch[0], "storage is not in order; send again later with the same cid")
                 await self._disconnect()  # a plan that outlived its function is no use, for one
-            return []
+            return
         middle = len(batch) // 2
-        return await self._store(batch[:middle]) + await self._store(batch[middle:])
+        await self._store(batch[:middle])
+        await self._store(batch[middle:])
 
-    async def _execute(self, batch: list[Pending]) -> None:
+    async def _execute(self, batch: list[Pending], number: int) -> None:
         started = self._clock.monotonic()
         if self._statement is None:
             async with asyncio.timeout(self._statement_s):
                 connection = self._connection = await self._connect(PLANNER)
                 self._statement = await connection.prepare(STATEMENT)
-        rows = await self._statement.fetch(
-            [p.chat for p in batch],
-            [p.user for p in batch],
-            [p.device for p in batch],
-            [p.cid for p in batch],
-            [p.body.text for p in batch],
-            [None if p.body.extra is None else orjson.dumps(p.body.extra).decode() for p in batch],
-            timeout=self._statement_s,
-        )
+        done = self._dispatches.take_done()
+        try:
+            rows = await self._statement.fetch(
+                self._dispatches.node,
+                number,
+                done,
+                [p.chat for p in batch],
+                [p.user for p in batch],
+                [p.device for p in batch],
+                [p.cid for p in batch],
+                [p.body.text for p in batch],
+                [None if p.body.extra is None else orjson.dumps(p.body.extra).decode() for p in batch],
+                timeout=self._statement_s,
+            )
+        except BaseException:
+            self._dispatches.give_back(done)
+            raise
         for ordinal, outcome, seq, at, kind, low, high, text, extra, concerned in rows:
             pending = batch[ordinal - 1]
             pending.outcome = outcome

@@ -2,11 +2,11 @@
 
 A cursor is a horizon in the database's history: the oldest transaction that was still running when the last sync was
 read. Every chat and member row carries the id of the last transaction that touched it; a transaction that was not yet
-visible then has an id at or above the horizon, so nothing can fall between two syncs, however long a commit took.
-The cursor
-also names the database, so that one of another database, or of one restored elsewhere, is recognised.
+visible then has an id at or above the horizon, so nothing can fall between two syncs, however long a commit took. The
+cursor also names the database, so that one of another database, or of one restored elsewhere, is recognised.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -47,9 +47,12 @@ def parse_cursor(cursor: str) -> Horizon | None:
 
 
 async def horizon(db: Pool | Connection) -> Horizon:
-    """The horizon as of now."""
+    """The horizon as of now, below which everything was not only committed but handed to the bus as well."""
     row: Any = await db.fetchrow(
-        f"select h.at, h.xid, (select system_identifier from pg_control_system()) as system from ({HORIZON}) h"
+        f"""select least(h.at, (select min(d.at) from dispatch_log d)) as at,
+                   least(h.xid, (select min(d.xid) from dispatch_log d)) as xid,
+                   (select system_identifier from pg_control_system()) as system
+            from ({HORIZON}) h"""
     )
     return Horizon(row["at"], row["xid"], row["system"] % 2**64)
 
@@ -84,3 +87,38 @@ async def changed(db: Pool | Connection, user: int, since: Horizon | None, syste
     now = Horizon(rows[0]["horizon_at"], rows[0]["horizon_xid"], system)
     chats = [(row["chat_id"], state_of(row)) for row in rows if row["chat_id"] is not None]
     return Changed(now, since if xid is not None else None, chats)
+
+
+async def read_since(db: Pool | Connection, user: int, xid: int) -> list[tuple[int, int, int]]:
+    """(chat, user, seq): watermarks of others in the user's direct chats that moved from transaction `xid` on."""
+    rows = await db.fetch(
+        """select m.chat_id, m.user_id, m.read_seq
+           from member me join chat c on c.id = me.chat_id and c.kind = 1
+           join member m on m.chat_id = me.chat_id and m.user_id <> me.user_id
+           where me.user_id = $1 and me.left_at is null and m.touched >= $2::text::xid8""",
+        user, str(xid),
+    )  # fmt: skip
+    return [tuple(row) for row in rows]
+
+
+async def groups_read_since(db: Pool | Connection, chats: Sequence[int], xid: int) -> dict[int, list[int]]:
+    """By group [user, seq, user, seq, ...]: watermarks that moved from transaction `xid` on."""
+    rows = await db.fetch(
+        """select chat_id, user_id, read_seq from member
+           where chat_id = any ($1) and left_at is null and touched >= $2::text::xid8""",
+        list(chats), str(xid),
+    )  # fmt: skip
+    found: dict[int, list[int]] = {}
+    for chat, user, seq in rows:
+        found.setdefault(chat, []).extend((user, seq))
+    return found
+
+
+async def concerned(db: Pool | Connection, chats: Sequence[int], xid: int) -> set[int]:
+    """Users who must hear of what these chats gained from transaction `xid` on: those in them, or out since then."""
+    rows = await db.fetch(
+        """select distinct user_id from member
+           where chat_id = any ($1) and (left_at is null or touched >= $2::text::xid8)""",
+        list(chats), str(xid),
+    )  # fmt: skip
+    return {row["user_id"] for row in rows}

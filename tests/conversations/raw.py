@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgpack
 import pytest
 
+from mim.bus.port import NODES
 from tests.harness import MSG, PATIENCE_S, RunningServer, direct, until
 
 CONT, TEXT, BINARY, CLOSE, WS_PING, WS_PONG = 0, 1, 2, 8, 9, 10
@@ -158,8 +159,8 @@ async def until_gone(server: RunningServer, *users: int) -> None:
             "connections": [c.id for c in gateway.connections if c not in here],
             "listeners": [listener.id for listener in hub._topics_of if listener not in here],
             "topics": [topic for topic, who in hub._topics.items() if not set(who) <= here],
-            "bus": set(server.node.context.bus._topics) ^ set(hub._topics),  # type: ignore[attr-defined]
-            "joining": [*hub._left],
+            "bus": set(server.node.context.bus._topics) ^ {*hub._topics, NODES},  # type: ignore[attr-defined]
+            "joining": [*hub._told],
             "deadlines": [item for slot in gateway.wheel._slots.values() for item in slot if item not in here],
             "addresses": sum(gateway._addresses.values()) - len(users),
             "tasks": len(gateway.tasks),

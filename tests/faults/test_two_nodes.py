@@ -82,7 +82,8 @@ async def test_watermarks_and_messages_wait_for_each_other_in_one_order(database
         for turn in range(40):
             some = rng.sample(pairs, 100)
             await connection.execute(
-                "select commit_messages($1, $2, $3, $4, $5, $6)",
+                "select commit_messages($1, $2, '{}', $3, $4, $5, $6, $7, $8)",
+                *(device, turn),
                 *([chat for chat, _ in some], [user for _, user in some], [device] * 100),
                 *([turn * 100 + n for n in range(100)], ["text"] * 100, [None] * 100),
             )

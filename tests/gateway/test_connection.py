@@ -76,7 +76,7 @@ class Heard:
     def open(self, connection: Connection, hello: Hello, _: object) -> None:
         self.asked.append(hello)
         connection.become(Caller(1, 1, connection.id), 2**40)
-        connection.opened(READY)
+        connection.begin(READY)
 
     def submit(self, connection: Connection, frame: Send) -> None:
         self.asked.append(frame)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mim.bus.local import LocalBus
-from mim.bus.port import CloseDevice, Envelope, Join, Leave, chat_topic, device_topic, user_topic
+from mim.bus.port import NODES, CloseDevice, Envelope, Join, Leave, Missed, chat_topic, device_topic, user_topic
 from mim.hub.hub import Hub
 
 
@@ -22,6 +22,8 @@ class Socket:
     user: int
     device: int
     text: bool = False
+    opened: int = 0
+    claimed: bool = False
     offered: list[tuple[bytes, bool]] = field(default_factory=list)
     evicted: list[str] = field(default_factory=list)
 
@@ -65,7 +67,7 @@ def frame(*fields: Any) -> bytes:
 
 
 def assert_empty(hub: Hub, bus: LocalBus) -> None:
-    assert (hub._topics, hub._topics_of, hub._left, bus._topics, len(hub)) == ({}, {}, {}, set(), 0)
+    assert (hub._topics, hub._topics_of, hub._told, bus._topics, len(hub)) == ({}, {}, {}, set(), 0)
 
 
 async def test_a_topic_reaches_its_listeners_only(hub: Hub, bus: LocalBus) -> None:
@@ -125,13 +127,57 @@ async def test_join_and_leave_reach_every_socket_of_the_user(hub: Hub, bus: Loca
     bus.publish(user_topic(10), Envelope(b"", control=Leave(5)))  # twice does no harm
 
 
-async def test_close_device_spares_the_connection_that_replaces(hub: Hub, bus: LocalBus) -> None:
+async def test_the_last_claim_on_a_device_stays(hub: Hub, bus: LocalBus) -> None:
     old, new, other = [await opens(hub, Socket(n, 10, device)) for n, device in ((1, 7), (2, 7), (3, 8))]
+    bus.publish(device_topic(7), Envelope(b"", control=CloseDevice("replaced", keep=1)))
+    assert [socket.evicted for socket in (old, new, other)] == [[], [], []]  # the claim of `new` is still to come
     bus.publish(device_topic(7), Envelope(b"", control=CloseDevice("replaced", keep=2)))
     assert [socket.evicted for socket in (old, new, other)] == [["replaced"], [], []]
     bus.publish(device_topic(7), Envelope(b"", control=CloseDevice("signed_out")))
     assert [socket.evicted for socket in (old, new, other)] == [["replaced", "signed_out"], ["signed_out"], []]
     assert old.offered == []
+
+
+async def test_a_claim_without_order_is_good_against_older_sockets(hub: Hub, bus: LocalBus) -> None:
+    older, claimant, newer = [await opens(hub, Socket(n, 10, 7, opened=n * 1000)) for n in (1, 2, 3)]
+    older.claimed = newer.claimed = True
+    bus.publish(device_topic(7), Envelope(b"", control=CloseDevice("replaced", 2, 2000, ordered=False)))
+    assert [socket.evicted for socket in (older, claimant, newer)] == [["replaced"], [], []]
+
+
+async def test_groups_that_are_read_anew_replace_those_known(hub: Hub, bus: LocalBus) -> None:
+    socket = await opens(hub, Socket(1, 10, 100), {5: 1, 6: 1})
+    hub.reads_groups(socket)
+    bus.publish(user_topic(10), Envelope(b"", control=Join(8, 1)))  # after the rows were read
+    await hub.join(socket, {6: 1, 7: 1})
+    for chat in (5, 6, 7, 8):
+        bus.publish(chat_topic(chat), Envelope(frame(chat)))
+    assert socket.heard() == [[6], [7], [8]]
+    assert hub.groups() == [6, 8, 7]
+
+
+@dataclass
+class Told:
+    """A recovery that remembers what it was told."""
+
+    events: list[Any] = field(default_factory=list)
+
+    def restored(self, since: float) -> None:
+        self.events.append(since)
+
+    def missed(self, missed: Missed) -> None:
+        self.events.append(missed)
+
+    def joined(self, chat: int, rev: int) -> None:
+        self.events.append((chat, rev))
+
+
+async def test_what_is_for_every_node_goes_to_the_recovery(hub: Hub, bus: LocalBus) -> None:
+    told = Told()
+    await hub.start(told)
+    missed = Missed([5], 77, 1_700_000_000)
+    bus.publish(NODES, Envelope(b"", control=missed))
+    assert told.events == [missed]
 
 
 async def test_what_happens_while_groups_are_read_wins_over_what_was_read(hub: Hub, bus: LocalBus) -> None:
@@ -163,24 +209,26 @@ class World:
         self.hub = Hub(self.bus)
         self.sockets = [Socket(n + 1, n % 2 + 1, n + 1) for n in range(4)]
         self.hears: dict[Socket, set[int]] = {}  # attached sockets: chats
-        self.left: dict[Socket, set[int]] = {}  # those that read their groups: what they left since
+        self.told: dict[Socket, dict[int, bool]] = {}  # those that read their groups: what they joined and left since
 
     async def attach(self, who: int, _: int) -> None:
         socket = self.sockets[who]
         await self.hub.attach(socket, {user_topic(socket.user): 1, device_topic(socket.device): 1})
         self.hears.setdefault(socket, set())
-        self.left[socket] = set()
+        self.told[socket] = {}
 
     async def join(self, who: int, chat: int) -> None:
         socket = self.sockets[who]
         if socket in self.hears:
             await self.hub.join(socket, {chat: 1})
-            self.hears[socket] |= {chat} - self.left.pop(socket, set())
+            told = self.told.pop(socket, {})
+            kept = {known for known in self.hears[socket] if known == chat or told.get(known)}
+            self.hears[socket] = kept | ({chat} - told.keys())
 
     async def detach(self, who: int, _: int) -> None:
         self.hub.detach(self.sockets[who])
         self.hears.pop(self.sockets[who], None)
-        self.left.pop(self.sockets[who], None)
+        self.told.pop(self.sockets[who], None)
 
     async def told_to_join(self, who: int, chat: int) -> None:
         user = self.sockets[who].user
@@ -188,7 +236,8 @@ class World:
         for socket in self.hears:
             if socket.user == user:
                 self.hears[socket].add(chat)
-                self.left.get(socket, set()).discard(chat)
+                if socket in self.told:
+                    self.told[socket][chat] = True
 
     async def told_to_leave(self, who: int, chat: int) -> None:
         user = self.sockets[who].user
@@ -196,7 +245,8 @@ class World:
         for socket in self.hears:
             if socket.user == user:
                 self.hears[socket].discard(chat)
-                self.left.get(socket, set()).add(chat)
+                if socket in self.told:
+                    self.told[socket][chat] = False
 
     async def say(self, _: int, chat: int) -> None:
         self.bus.publish(chat_topic(chat), Envelope(frame(chat)))

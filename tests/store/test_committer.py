@@ -15,6 +15,7 @@ from mim.errors import Code
 from mim.model import Stored
 from mim.store.committer import DUPLICATE, NOT_MEMBER, Committer, Pending
 from mim.store.db import Connection, Connector, connector
+from mim.store.dispatch import Dispatch, Dispatches
 from tests.harness import until
 
 MINA, JUN, STRANGER = 1, 2, 3
@@ -53,11 +54,13 @@ class Desk:
 
     def __init__(self, connect: Connector, *, batch: int = 500, queue: int = 1000, wait_s: float = 10) -> None:
         self.batches: list[list[tuple[int, int]]] = []  # (cid, outcome)
+        self.dispatches = Dispatches(7)
         self.committer = Committer(
-            connect, self._committed, SystemClock(), batch=batch, queue=queue, wait_s=wait_s
+            connect, self._committed, self.dispatches, SystemClock(), batch=batch, queue=queue, wait_s=wait_s
         )  # fmt: skip
 
-    def _committed(self, batch: Sequence[Pending]) -> None:
+    def _committed(self, batch: Sequence[Pending], dispatch: Dispatch) -> None:
+        dispatch.release()
         self.batches.append([(sent.cid, sent.outcome) for sent in batch])
         for sent in batch:
             if sent.outcome == NOT_MEMBER:

@@ -1,0 +1,174 @@
+"""What was committed and perhaps not told: the rows of dispatch_log, and who sees to them.
+
+A :class:`Dispatch` is one committed transaction on its way to everybody: held by all who still have something to do for
+it, done when the last of them lets go. Rows of what is done are deleted by the next commit, or soon after. A row that
+is neither under way nor done was abandoned: its outcome was unknown, or the bus gave it up. Such rows, and those of
+nodes that are gone, are recovered (mim/chat/recovery.py).
+
+A node is alive as long as it holds the advisory lock of its number: Postgres lets go of it however the node ends.
+"""
+
+from collections.abc import Collection, Sequence
+from itertools import count
+from typing import Any, Final
+
+from msgspec import Struct
+
+from mim.store.db import Connection, Pool
+
+NODE_LOCK: Final = 0x6D696D01  # first half of the advisory lock; the second is the node's number
+ROWS: Final = 500  # recovered at a time
+STALE_S: Final = 10  # rows this old are recovered though their node lives: it may be stopped, or without Redis
+
+
+class Dispatch:
+    """One transaction on its way. Begins with one hold: its maker's."""
+
+    __slots__ = ("_failed", "_holds", "_owner", "number")
+
+    def __init__(self, owner: "Dispatches", number: int) -> None:
+        self.number = number
+        self._owner = owner
+        self._holds = 1
+        self._failed = False
+
+    def hold(self) -> None:
+        """Somebody more has to do something for it."""
+        self._holds += 1
+
+    def release(self, ok: bool = True) -> None:
+        """One of those is ready. After a False the row stays, to be recovered."""
+        self._holds -= 1
+        self._failed |= not ok
+        if self._holds == 0:
+            self._owner.ended(self.number, done=not self._failed)
+
+
+class Dispatches:
+    """This node's transactions on their way. Without I/O; numbers are handed out by :meth:`begin`."""
+
+    def __init__(self, node: int) -> None:
+        self.node = node
+        self._numbers = count(1)
+        self._under_way: set[int] = set()
+        self._done: list[int] = []
+
+    def begin(self) -> Dispatch:
+        """A transaction begins. Whoever begins releases it, whatever happens."""
+        number = next(self._numbers)
+        self._under_way.add(number)
+        return Dispatch(self, number)
+
+    def ended(self, number: int, *, done: bool) -> None:
+        """All holds of a dispatch are released."""
+        self._under_way.discard(number)
+        if done:
+            self._done.append(number)
+
+    def take_done(self) -> list[int]:
+        """Numbers whose rows may be deleted; :meth:`give_back` what was not."""
+        taken, self._done = self._done, []
+        return taken
+
+    def give_back(self, numbers: Sequence[int]) -> None:
+        """The deletion of these rows is not certain."""
+        self._done.extend(numbers)
+
+    def living(self) -> list[int]:
+        """Numbers whose rows are not abandoned."""
+        return [*self._under_way, *self._done]
+
+
+class Lost(Struct, frozen=True):
+    """Rows of one node that nobody sees to: their numbers, the oldest transaction and its second, the messages (seq 0:
+    the chat)."""
+
+    node: int
+    numbers: list[int]
+    xid: int
+    at: int
+    chats: list[int]
+    seqs: list[int]
+
+
+async def new_node(db: Pool | Connection) -> int:
+    """A number for this node, unlike those of the last million."""
+    number: int = await db.fetchval("select nextval('node_number')")
+    return number
+
+
+async def occupy(conn: Connection, node: int) -> None:
+    """Hold the lock of this node as long as the connection lives."""
+    await conn.execute("select pg_advisory_lock($1::int, $2::int)", NODE_LOCK, node)
+
+
+async def other_nodes(db: Pool | Connection, node: int) -> int:
+    """How many other nodes hold their locks."""
+    number: int = await db.fetchval(
+        """select count(distinct objid) from pg_locks
+           where locktype = 'advisory' and classid = $1::bigint::oid and objid <> $2::bigint::oid and granted
+                 and database = (select oid from pg_database where datname = current_database())""",
+        NODE_LOCK, node,
+    )  # fmt: skip
+    return number
+
+
+async def write(conn: Connection, node: int, number: int, chat: int) -> None:
+    """Within the transaction that alters `chat`: note that everybody must hear of it."""
+    await conn.execute(
+        "insert into dispatch_log (node, number, chats, seqs) values ($1, $2, array[$3::bigint], '{0}')",
+        node, number, chat,
+    )  # fmt: skip
+
+
+async def forget(db: Pool | Connection, node: int, numbers: Collection[int]) -> None:
+    """Delete rows that are done."""
+    await db.execute("delete from dispatch_log where node = $1 and number = any ($2)", node, list(numbers))
+
+
+async def lost(conn: Connection, node: int, living: Collection[int]) -> list[Lost]:
+    """What nobody sees to: this node's abandoned rows, those of dead nodes, and what is older than STALE_S."""
+    nodes = await conn.fetch(
+        """select node, min(at) < extract(epoch from clock_timestamp())::bigint - $1 as stale
+           from dispatch_log group by node""",
+        STALE_S,
+    )
+    found = []
+    for other, stale in nodes:
+        if other == node:
+            rows = await _rows(conn, "node = $1 and number <> all ($2)", node, list(living))
+        elif await _is_dead(conn, other):
+            rows = await _rows(conn, "node = $1", other)
+        elif stale:
+            older = "node = $1 and at < extract(epoch from clock_timestamp())::bigint - $2"
+            rows = await _rows(conn, older, other, STALE_S)
+        else:
+            continue
+        if rows:
+            found.append(_lost(other, rows))
+    return found
+
+
+async def _rows(conn: Connection, where: str, *args: Any) -> list[Any]:
+    return await conn.fetch(
+        f"select number, xid, at, chats, seqs from dispatch_log where {where} order by number limit {ROWS}", *args
+    )
+
+
+def _lost(node: int, rows: Sequence[Any]) -> Lost:
+    return Lost(
+        node,
+        [row["number"] for row in rows],
+        min(row["xid"] for row in rows),
+        min(row["at"] for row in rows),
+        [chat for row in rows for chat in row["chats"]],
+        [seq for row in rows for seq in row["seqs"]],
+    )
+
+
+async def _is_dead(conn: Connection, node: int) -> bool:
+    """Whether nobody holds the lock of a node. Looks by taking it for a moment."""
+    free: bool = await conn.fetchval("select pg_try_advisory_lock($1::int, $2::int)", NODE_LOCK, node)
+    if free:
+        await conn.execute("select pg_advisory_unlock($1::int, $2::int)", NODE_LOCK, node)
+    return free
