@@ -63,6 +63,7 @@ class Node:
     context: Context
     gateway: Gateway
     hub: Hub
+    recovery: Recovery
 
 
 def serve(settings: Settings) -> int:
@@ -168,7 +169,7 @@ async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> 
         parts.push_async_callback(sending.close)
         # The sockets had drain_s to see their messages committed: what waits now waits for a database that is away.
         parts.push_async_callback(committer.close, min(settings.drain_s, LAST_COMMITS_S))
-        yield Node(context, gateway, hub)
+        yield Node(context, gateway, hub, recovery)
 
 
 async def _close_pool(pool: Pool) -> None:

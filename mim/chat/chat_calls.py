@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from mim.chat.altering import altering
 from mim.chat.calls import Empty, method
 from mim.chat.context import Context
 from mim.chat.sending import SendParams, Sent, Waiter
@@ -101,12 +102,12 @@ async def _create_direct(context: Context, caller: Caller, others: list[int]) ->
         raise PeerError(Code.BAD_FRAME, "members: a direct chat is with exactly one other user")
     await _check_users(context, others)
     low, high = sorted((caller.user, others[0]))
-    async with context.pool.acquire() as conn, conn.transaction():
-        chat, created = await chats.open_direct(conn, low, high, context.now())
-        revealed = not created and await chats.reveal_direct(conn, chat, caller.user)
-    if created or revealed:
-        shown = [low, high] if created else [caller.user]
-        context.publisher.states(chat, await chats.states(context.pool, chat, shown))
+    async with altering(context) as alteration:
+        chat, created = await chats.open_direct(alteration.conn, low, high, context.now())
+        if created:
+            alteration.tells_states(chat, [low, high])
+        elif await chats.reveal_direct(alteration.conn, chat, caller.user):
+            alteration.tells_states(chat, [caller.user])
     return chat
 
 
@@ -118,9 +119,9 @@ async def _create_group(context: Context, caller: Caller, others: list[int], tit
         raise PeerError(Code.FULL, f"a group holds at most {context.settings.group_limit} members")
     await _check_users(context, others)
     users = sorted({*others, caller.user})
-    async with context.pool.acquire() as conn, conn.transaction():
-        chat = await chats.create_group(conn, caller.user, users, title, context.now())
-    context.publisher.states(chat, await chats.states(context.pool, chat), joined=True)
+    async with altering(context) as alteration:
+        chat = await chats.create_group(alteration.conn, caller.user, users, title, context.now())
+        alteration.tells_states(chat, joined=True)
     return chat
 
 
@@ -160,20 +161,19 @@ async def update(context: Context, caller: Caller, params: UpdateParams) -> Empt
         title = check_text("title", title, TITLE_LIMIT) or None
     if isinstance(notice, str):
         notice = check_text("notice", notice, NOTICE_LIMIT, lines=True) or None
-    logged: list[ChangeRow] = []
-    async with context.pool.acquire() as conn, conn.transaction():
+    async with altering(context) as alteration:
+        conn = alteration.conn
         chat = await chats.lock(conn, params.chat)
         check_right((await chats.member(conn, chat.id, caller.user)).role, Role.MANAGER, chat)
-        if not isinstance(title, UnsetType) and title != chat.title:
+        retitled = not isinstance(title, UnsetType) and title != chat.title
+        if not isinstance(title, UnsetType) and retitled:
             await chats.set_title(conn, chat.id, title)
-            logged.append(await _log(conn, context, caller, chat, "title", title))
+            alteration.tells_change(chat, await _log(conn, context, caller, chat, "title", title))
         if not isinstance(notice, UnsetType) and notice != chat.notice:
             await chats.set_notice(conn, chat.id, notice)
-            logged.append(await _log(conn, context, caller, chat, "notice", notice))
-    for row in logged:
-        context.publisher.change(chat, row)
-    if any(row.kind == "title" for row in logged):
-        context.publisher.states(chat.id, await chats.states(context.pool, chat.id))
+            alteration.tells_change(chat, await _log(conn, context, caller, chat, "notice", notice))
+        if retitled:
+            alteration.tells_states(chat.id)
     return Empty()
 
 
@@ -194,8 +194,9 @@ def check_right(role: Role, needed: Role, chat: LockedChat) -> None:
 @method("chat.settings")
 async def settings(context: Context, caller: Caller, params: SettingsParams) -> Empty:
     """What the caller alone sets for a chat; told to the caller's devices."""
-    await chats.set_settings(context.pool, params.chat, caller.user, params.muted, params.pinned)
-    context.publisher.states(params.chat, await chats.states(context.pool, params.chat, [caller.user]))
+    async with altering(context) as alteration:
+        await chats.set_settings(alteration.conn, params.chat, caller.user, params.muted, params.pinned)
+        alteration.tells_states(params.chat, [caller.user])
     return Empty()
 
 

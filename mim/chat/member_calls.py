@@ -1,14 +1,14 @@
 """`chat.*` methods that alter who is in a group (proto/calls.md#membership).
 
 Each locks the chat, judges, writes the rows and one change, and tells everyone after the commit: those who are out
-first
-lose the topic, those who come in first get it.
+lose the topic first, those who come in get it first.
 """
 
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from mim.chat.altering import altering
 from mim.chat.calls import Empty, method
 from mim.chat.chat_calls import ChatParams, check_right
 from mim.chat.context import Context
@@ -40,7 +40,8 @@ async def invite(context: Context, caller: Caller, params: UsersParams) -> Empty
     missing = set(users) - await chats.existing_users(context.pool, users)
     if missing:
         raise PeerError(Code.NOT_FOUND, f"there is no user {min(missing)}")
-    async with context.pool.acquire() as conn, conn.transaction():
+    async with altering(context) as alteration:
+        conn = alteration.conn
         chat = await chats.lock(conn, params.chat)
         check_right((await chats.member(conn, chat.id, caller.user)).role, Role.MEMBER, chat)
         there = await chats.present(conn, chat.id, users)
@@ -51,8 +52,8 @@ async def invite(context: Context, caller: Caller, params: UsersParams) -> Empty
             raise PeerError(Code.FULL, f"a group holds at most {context.settings.group_limit} members")
         row = await changes.log_change(conn, chat, "join", caller.user, {"users": joining}, context.now())
         await chats.add_members(conn, chat, joining, row.rev, context.now())
-    context.publisher.states(chat.id, await chats.states(context.pool, chat.id, joining), joined=True)
-    context.publisher.change(chat, row)
+        alteration.tells_states(chat.id, joining, joined=True)
+        alteration.tells_change(chat, row)
     return Empty()
 
 
@@ -62,7 +63,8 @@ async def kick(context: Context, caller: Caller, params: UsersParams) -> Empty:
     users = sorted(set(params.users))
     if caller.user in users:
         raise PeerError(Code.BAD_FRAME, "users: to go yourself, call chat.leave")
-    async with context.pool.acquire() as conn, conn.transaction():
+    async with altering(context) as alteration:
+        conn = alteration.conn
         chat = await chats.lock(conn, params.chat)
         own = (await chats.member(conn, chat.id, caller.user)).role
         check_right(own, Role.MANAGER, chat)
@@ -74,8 +76,8 @@ async def kick(context: Context, caller: Caller, params: UsersParams) -> Empty:
         going = sorted(there)
         row = await changes.log_change(conn, chat, "kick", caller.user, {"users": going}, context.now())
         await chats.remove_members(conn, chat, going, context.now())
-    context.publisher.states(chat.id, await chats.states(context.pool, chat.id, going))
-    context.publisher.change(chat, row)
+        alteration.tells_states(chat.id, going)
+        alteration.tells_change(chat, row)
     return Empty()
 
 
@@ -83,7 +85,8 @@ async def kick(context: Context, caller: Caller, params: UsersParams) -> Empty:
 async def role(context: Context, caller: Caller, params: RoleParams) -> Empty:
     """Give a member a role; for the owner. Handing over the ownership leaves the old owner a manager."""
     new = Role[params.role.upper()]
-    async with context.pool.acquire() as conn, conn.transaction():
+    async with altering(context) as alteration:
+        conn = alteration.conn
         chat = await chats.lock(conn, params.chat)
         check_right((await chats.member(conn, chat.id, caller.user)).role, Role.OWNER, chat)
         there = await chats.present(conn, chat.id, [params.user])
@@ -100,32 +103,30 @@ async def role(context: Context, caller: Caller, params: RoleParams) -> Empty:
         await chats.set_role(conn, chat.id, params.user, new)
         data = {"user": params.user, "role": params.role}
         row = await changes.log_change(conn, chat, "role", caller.user, data, context.now())
-    context.publisher.change(chat, row)
-    context.publisher.states(chat.id, await chats.states(context.pool, chat.id, altered))
+        alteration.tells_change(chat, row)
+        alteration.tells_states(chat.id, altered)
     return Empty()
 
 
 @method("chat.leave")
 async def leave(context: Context, caller: Caller, params: ChatParams) -> Empty:
     """Go. In a direct chat this hides it until either side sends; an owner's role passes on."""
-    logged: list[changes.ChangeRow] = []
-    altered: list[int] = []
-    async with context.pool.acquire() as conn, conn.transaction():
+    async with altering(context) as alteration:
+        conn = alteration.conn
         chat = await chats.lock(conn, params.chat)
         own = await chats.member(conn, chat.id, caller.user)
+        alteration.tells_states(chat.id, [caller.user])
         if chat.is_direct:
             await chats.hide_direct(conn, chat, caller.user, context.now())
         else:
-            logged.append(await changes.log_change(conn, chat, "leave", caller.user, {}, context.now()))
+            row = await changes.log_change(conn, chat, "leave", caller.user, {}, context.now())
+            alteration.tells_change(chat, row)
             heir = await chats.heir(conn, chat.id, caller.user) if own.role == Role.OWNER else None
             await chats.remove_members(conn, chat, [caller.user], context.now())
             if heir is not None:
                 await chats.set_role(conn, chat.id, heir, Role.OWNER)
                 data = {"user": heir, "role": "owner"}
-                logged.append(await changes.log_change(conn, chat, "role", caller.user, data, context.now()))
-                altered.append(heir)
-    context.publisher.states(chat.id, await chats.states(context.pool, chat.id, [caller.user]))
-    for row in logged:
-        context.publisher.change(chat, row)
-    context.publisher.states(chat.id, await chats.states(context.pool, chat.id, altered))
+                row = await changes.log_change(conn, chat, "role", caller.user, data, context.now())
+                alteration.tells_change(chat, row)
+                alteration.tells_states(chat.id, [heir])
     return Empty()

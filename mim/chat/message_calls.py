@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from mim.chat.altering import altering
 from mim.chat.calls import method
 from mim.chat.context import Context
 from mim.chat.texts import check_text
@@ -79,7 +80,8 @@ class Found(Struct, frozen=True):
 async def edit(context: Context, caller: Caller, params: EditParams) -> Revised:
     """Replace the body of one's own message."""
     body = check_body(params.body, context.settings.text_limit)
-    async with context.pool.acquire() as conn, conn.transaction():
+    async with altering(context) as alteration:
+        conn = alteration.conn
         chat = await chats.lock(conn, params.chat)
         own = await chats.member(conn, chat.id, caller.user)
         found = await messages.existing(conn, chat.id, params.seq, own.first)
@@ -92,8 +94,7 @@ async def edit(context: Context, caller: Caller, params: EditParams) -> Revised:
         await search.reindex(conn, chat.id, params.seq)
         data = {"seq": params.seq, "body": body_of(body.text, body.extra)}
         row = await changes.log_change(conn, chat, "edit", caller.user, data, context.now(), about=params.seq)
-        firsts = await peer_firsts(conn, chat)
-    context.publisher.change(chat, row, firsts)
+        alteration.tells_change(chat, row, await peer_firsts(conn, chat))
     return Revised(row.rev)
 
 
@@ -102,7 +103,8 @@ async def delete(context: Context, caller: Caller, params: DeleteParams) -> Dele
     """Delete a message for everyone (its author for a day, managers always) or from one's own view alone."""
     if params.scope == "me":
         return await _delete_for_me(context, caller, params)
-    async with context.pool.acquire() as conn, conn.transaction():
+    async with altering(context) as alteration:
+        conn = alteration.conn
         chat = await chats.lock(conn, params.chat)
         own = await chats.member(conn, chat.id, caller.user)
         found = await messages.existing(conn, chat.id, params.seq, own.first)
@@ -116,8 +118,7 @@ async def delete(context: Context, caller: Caller, params: DeleteParams) -> Dele
         row = await changes.log_change(
             conn, chat, "delete", caller.user, {"seq": params.seq}, context.now(), about=params.seq
         )
-        firsts = await peer_firsts(conn, chat)
-    context.publisher.change(chat, row, firsts)
+        alteration.tells_change(chat, row, await peer_firsts(conn, chat))
     return Deleted(row.rev)
 
 
@@ -149,7 +150,8 @@ async def react(context: Context, caller: Caller, params: ReactParams) -> Revise
         reaction = check_text("reaction", reaction, REACTION_LIMIT)
         if not reaction:
             raise PeerError(Code.BAD_FRAME, "reaction: empty; null takes a reaction away")
-    async with context.pool.acquire() as conn, conn.transaction():
+    async with altering(context) as alteration:
+        conn = alteration.conn
         chat = await chats.lock(conn, params.chat)
         own = await chats.member(conn, chat.id, caller.user)
         found = await messages.existing(conn, chat.id, params.seq, own.first)
@@ -158,8 +160,7 @@ async def react(context: Context, caller: Caller, params: ReactParams) -> Revise
         await messages.react(conn, chat.id, params.seq, caller.user, reaction)
         data = {"seq": params.seq, "reaction": reaction}
         row = await changes.log_change(conn, chat, "react", caller.user, data, context.now(), about=params.seq)
-        firsts = await peer_firsts(conn, chat)
-    context.publisher.change(chat, row, firsts)
+        alteration.tells_change(chat, row, await peer_firsts(conn, chat))
     return Revised(row.rev)
 
 
