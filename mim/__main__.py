@@ -19,7 +19,7 @@ from mim.config_reference import listing, reference
 from mim.embedded import EmbeddedError, claim_for_server
 from mim.errors import PeerError
 from mim.listening import UnreachableError, check_listening
-from mim.preflight import check_database, database, with_pool
+from mim.preflight import check_database, check_redis, database, with_pool
 from mim.store.migrate import MigrationError, migrate
 
 WRONG = 2  # exit code: what was asked for cannot be done as it was asked
@@ -99,6 +99,7 @@ def serve(
     settings = load_settings(**options, database_url=database_url, redis_url=redis_url)
     check_listening(settings)
     check_database(settings)
+    check_redis(settings)
     alone = settings.redis_url is None and (settings.database_url is None or settings.workers > 1)
     claim = claim_for_server(settings.data_dir) if alone else None
     if settings.workers > 1:  # both late: the other commands start faster without them

@@ -142,14 +142,14 @@ async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> 
         )  # fmt: skip
         reading = Reading(pool, publisher, clock)
         indexer = Indexer(pool, sending.full_blocks, clock)
-        recovery = Recovery(connector(url), bus, push, dispatches)
         context = Context(
             settings=settings, clock=clock, pool=pool, bus=bus, publisher=publisher, committer=committer,
             dispatches=dispatches, push=push,
             identity=identity, sending=sending, reading=reading, typing=TypingSignals(pool, publisher, clock),
             finds=RateLimiter(settings.find_per_hour / 3600, settings.find_per_hour),
         )  # fmt: skip
-        gateway = Gateway(context, hub)
+        recovery = Recovery(connector(url), bus, push, dispatches)
+        gateway = Gateway(context, hub, recovery)
         figures = _figures(context, gateway)
         figures.register()
         parts.callback(figures.unregister)
@@ -246,7 +246,9 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Admit nobody, finish what was taken, close."""
-        self._node.gateway.drain()
+        for server in self.servers:
+            server.close()
+        await self._node.gateway.drain()
         await super().shutdown(sockets)
 
 

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from mim.bus.redis import probe_redis
+from mim.bus.redis_link import RedisRefusedError
 from mim.config import Settings, secret
 from mim.embedded import EmbeddedPostgres
 from mim.listening import UnreachableError
@@ -26,6 +28,17 @@ def check_database(settings: Settings) -> None:
     if settings.database_url is not None:
         with database(settings) as url:
             asyncio.run(ask(url))
+
+
+def check_redis(settings: Settings) -> None:
+    """Raise UnreachableError when a Redis answers and refuses us. One that is away may come later. Blocks."""
+    url = secret(settings.redis_url)
+    if url is None:
+        return
+    try:
+        asyncio.run(probe_redis(url))
+    except (RedisRefusedError, ValueError) as exc:
+        raise UnreachableError(f"{exc}; check that MIM_REDIS_URL is right") from exc
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The command line as its users meet it: real processes, exit codes, sentences."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import asyncpg
 import pytest
 
 from mim.embedded import EmbeddedPostgres
+from tests.redis_server import RedisServer, needs_redis
 
 
 def mim(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -141,3 +143,20 @@ def test_config_shows_what_is_in_effect_and_why(tmp_path: Path) -> None:
 
 def test_chat_asks_who_you_are(tmp_path: Path) -> None:
     assert "say who you are: --phone NUMBER, or --token TOKEN" in refusal(mim("chat", cwd=tmp_path))
+
+
+@needs_redis
+def test_a_redis_that_refuses_is_a_sentence(tmp_path: Path) -> None:
+    server = RedisServer("--requirepass", "right")
+    try:
+        server.start()
+        asyncio.run(server.ready())
+        done = mim("serve", "--port", "0", cwd=tmp_path, MIM_REDIS_URL=f"redis://:wrong@127.0.0.1:{server.port}")
+        said = refusal(done)
+        assert "Redis" in said
+        assert "MIM_REDIS_URL" in said
+        assert "wrong" not in said.replace("WRONGPASS", "")
+    finally:
+        server.end()
+    done = mim("serve", "--port", "0", cwd=tmp_path, MIM_REDIS_URL="redis+sentinel://127.0.0.1:1")
+    assert "names no master" in refusal(done)

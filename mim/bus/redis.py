@@ -22,12 +22,14 @@ import msgspec
 import prometheus_client as prometheus
 import structlog
 from msgspec import structs
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mim.bus.port import CloseDevice, Deliver, Envelope, Restored
 from mim.bus.redis_link import Link, Publication, RedisRefusedError, Ticket
 from mim.bus.redis_servers import Address, Layout, Servers
-from mim.clock import Clock
+from mim.clock import Clock, SystemClock
 from mim.tasks import TaskSet
 
 log = structlog.get_logger("mim.bus")
@@ -306,3 +308,19 @@ class RedisBus:
                 self._backlog.append(publication)
             else:
                 link.publish(publication)
+
+
+async def probe_redis(url: str) -> None:
+    """Try a URL: RedisRefusedError for a server that answers and refuses, ValueError for a URL that is none; nothing
+    for one that works or is away.
+    """
+    servers, clock = Servers(url), SystemClock()
+    with suppress(OSError, TimeoutError, RedisConnectionError, RedisTimeoutError):
+        try:
+            async with asyncio.timeout(FIND_S):
+                for address in (await servers.find()).addresses:
+                    (await Link.open(address, RedisBus(url, clock), clock)).close()
+        except RedisError as exc:
+            if isinstance(exc, RedisConnectionError | RedisTimeoutError):
+                raise
+            raise RedisRefusedError(f"Redis refuses: {exc}") from exc

@@ -26,6 +26,8 @@ RECOVERED = Counter("mim_dispatch_recovered_total", "Committed transactions that
 LOOK_EVERY_S: Final = 1.0
 ROUND_S: Final = 8.0
 CHATS_AT_ONCE: Final = 2000
+LEAVE_S: Final = 2.0
+TOGETHER_S: Final = 0.3  # within which the processes of one server are told to end
 
 
 class Recovery:
@@ -37,6 +39,8 @@ class Recovery:
         self._push = push
         self._dispatches = dispatches
         self._connection: Connection | None = None
+        self._leaving = False
+        self._alone = asyncio.Lock()  # in using the connection
         self._tasks = TaskSet()
 
     async def start(self) -> None:
@@ -54,6 +58,20 @@ class Recovery:
             log.warning("dispatch_log could not be tidied up", error=type(exc).__name__)
         self._disconnect()
 
+    async def leaves(self) -> bool:
+        """This node serves nobody any more; whether others do. Those that leave at the same moment do not count."""
+        self._leaving = True
+        try:
+            async with asyncio.timeout(LEAVE_S), self._alone:
+                if self._connection is None:
+                    return False
+                await dispatch.serve_no_more(self._connection, self._dispatches.node)
+                await asyncio.sleep(TOGETHER_S)
+                return await dispatch.others_serve(self._connection)
+        except UNAVAILABLE as exc:
+            log.warning("storage is away: clients are not sent elsewhere", error=type(exc).__name__)
+            return False
+
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
@@ -65,9 +83,13 @@ class Recovery:
                 self._disconnect()
 
     async def _look(self) -> None:
+        async with self._alone:
+            await self._look_alone()
+
+    async def _look_alone(self) -> None:
         if self._connection is None:
             self._connection = await self._connect({})
-            await dispatch.occupy(self._connection, self._dispatches.node)
+            await dispatch.occupy(self._connection, self._dispatches.node, serving=not self._leaving)
         await self._forget_done()
         for lost in await dispatch.lost(self._connection, self._dispatches.node, self._dispatches.living()):
             await self._recover(self._connection, lost)

@@ -6,7 +6,8 @@ from typing import Any, Final
 from mim.chat.context import Context
 from mim.chat.history import message_frame
 from mim.store import chats, messages, sync
-from mim.store.sync import Changed, Horizon
+from mim.store.sync import Changed as Changed
+from mim.store.sync import Horizon
 from mim.wire.frames import ChatFrame, ReadBy
 
 NEWEST: Final = 50  # messages of a chat in a sync

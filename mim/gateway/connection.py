@@ -5,26 +5,24 @@ a SEND goes into the committer's list, what must wait (FETCH, CALL, CHANGES) goe
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from websockets.http11 import Request, Response
+from websockets.http11 import Request
 
-from mim.chat.context import Context
 from mim.chat.freshness import Horizon
-from mim.clock import Clock
 from mim.errors import CLOSE_CODE, CloseReason, Code, PeerError
 from mim.gateway import handshake
+from mim.gateway.farewell import last_word
+from mim.gateway.host import Host
+from mim.gateway.receipts import Receipts
 from mim.gateway.requests import answer
 from mim.gateway.websocket import WebSocket
 from mim.model import Caller
-from mim.tasks import TaskSet
 from mim.wire.codec import MSGPACK, Codec
 from mim.wire.frames import (
     Ack,
-    Bye,
     Call,
     Change,
     Changes,
@@ -35,70 +33,26 @@ from mim.wire.frames import (
     MsgWithMeta,
     Nack,
     Read,
+    Recv,
     Send,
     ServerFrame,
     Synced,
     Typing,
 )
-from mim.wire.session import MAX_WAITING_REQUESTS, PONG, Refuse, Reply, Session, SessionLimits, State
+from mim.wire.session import MAX_WAITING_REQUESTS, PONG, Refuse, Reply, Session, State
 
 UNREADABLE: Final = "the message cannot be read or is larger than 64 KiB"
 CLOSING_S: Final = 3.0  # how long a peer may take to finish the closing handshake
 COUNTED: Final = (Msg, MsgWithMeta, Change)  # what RECV counts
 
 
-class Host(Protocol):
-    """What a connection needs of the gateway that holds it."""
-
-    context: Context
-    clock: Clock
-    tasks: TaskSet
-    limits: SessionLimits
-    slow_bytes: int
-    trusted_proxies: frozenset[str]
-    ws_logger: logging.Logger
-
-    def made(self, connection: "Connection") -> None:
-        """The socket was handed over."""
-
-    def lost(self, connection: "Connection") -> None:
-        """The socket is gone."""
-
-    def admit(self, connection: "Connection", upgrade: handshake.Upgrade) -> None:
-        """Let the client in, or raise PeerError."""
-
-    def open(self, connection: "Connection", hello: Hello, response: Response | None) -> None:
-        """Authenticate and sync; `response` is the 101 of a client that came with its token."""
-
-    def submit(self, connection: "Connection", frame: Send) -> None:
-        """Take a message on its way. Must not block."""
-
-    def pinged(self, connection: "Connection") -> None:
-        """A PING was answered."""
-
-    def watch(self, connection: "Connection", within_s: float | None = None) -> None:
-        """Ask `due` at the connection's deadline, or after `within_s` seconds."""
-
-    def closing(self, reason: str) -> None:
-        """A connection said its last word."""
-
-    def count_in(self, kind: type[Any]) -> None:
-        """A client's frame, sound or not."""
-
-    def count_out(self, frame: ServerFrame) -> None:
-        """A frame written to this socket alone."""
-
-    def retry_after(self, reason: str) -> int | None:
-        """When a closed client should come back, in ms."""
-
-
 class Connection(WebSocket):
     """A client's socket. Implements the hub's Listener, the committer's Sender and the wheel's Timed."""
 
     __slots__ = (
-        "_held_bytes", "_held_in", "_held_out", "_host", "_leaving", "_requests", "_session", "_worker",
-        "address", "caller", "claimed", "device", "expires", "horizon", "id", "is_lost", "opened", "sent", "stale",
-        "user", "wheel_slot",
+        "_held_bytes", "_held_in", "_held_out", "_host", "_leaving", "_receipts", "_requests", "_session", "_worker",
+        "address", "caller", "claimed", "device", "expires", "horizon", "id", "is_lost", "opened", "stale",
+        "unheard_since", "user", "wheel_slot",
     )  # fmt: skip
 
     def __init__(self, host: Host, connection_id: int) -> None:
@@ -110,7 +64,7 @@ class Connection(WebSocket):
         self._held_in: list[tuple[bool, bytes]] | None = None  # frames between HELLO and READY
         self._held_out: list[tuple[bytes, bool]] | None = []  # live frames until READY is out
         self._held_bytes = 0
-        self._leaving = False
+        self._leaving: CloseReason | None = None
         self.is_lost = False
         self.id = connection_id
         self.address = ""
@@ -118,7 +72,8 @@ class Connection(WebSocket):
         self.user = 0  # whose socket it is; 0 until it is known
         self.device = 0
         self.expires = 0  # second since 1970 at which the token ends
-        self.sent = 0  # MSG and CHANGE frames, for RECV
+        self._receipts: Receipts | None = None  # of a client that sends RECV
+        self.unheard_since: float | None = None  # once closed: monotonic second from which it may not have heard
         self.stale = False  # something was delivered since the cursor that the client has
         self.horizon: Horizon | None = None  # of that cursor; None before the first sync is complete
         self.opened = int(host.clock.now() * 1000)  # millisecond since 1970
@@ -139,16 +94,22 @@ class Connection(WebSocket):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.is_lost = True
+        if self._receipts is not None:
+            self.unheard_since = self._receipts.outstanding_since
         self._session.closed()
         self._host.lost(self)
         if self._worker is not None:
             self._worker.cancel()
 
     def shutdown(self) -> None:
-        """uvicorn is going down: finish what was taken, say BYE, close."""
-        self._leaving = True
+        """uvicorn is going down."""
+        self.leave(CloseReason.SHUTTING_DOWN)
+
+    def leave(self, reason: CloseReason) -> None:
+        """Finish what was taken, say BYE, close."""
+        self._leaving = reason
         if self._session.state is not State.READY or self._session.inflight == 0:
-            self.evict(CloseReason.SHUTTING_DOWN)
+            self.evict(reason)
         else:
             self._transport.pause_reading()
 
@@ -193,7 +154,7 @@ class Connection(WebSocket):
 
     def unreadable(self) -> None:
         """Say why before the WebSocket layer closes."""
-        self._write_frame(self._last_word(Code.BAD_FRAME, CloseReason.PROTOCOL, UNREADABLE))
+        self._write_frame(self._last_word(CloseReason.PROTOCOL, code=Code.BAD_FRAME, detail=UNREADABLE))
 
     def hung_up(self) -> None:
         """The peer has a moment to take the rest."""
@@ -248,6 +209,10 @@ class Connection(WebSocket):
             self._requests = None
             self._worker = None
 
+    def _recv(self, frame: Recv) -> None:
+        if self._receipts is not None:
+            self._receipts.receive(frame.count, self._host.clock.monotonic())
+
     def _reply(self, effect: Reply) -> None:
         self.write(effect.frame)
         if effect is PONG:
@@ -267,8 +232,13 @@ class Connection(WebSocket):
             return
         self._transport.write(message)
         self.stale = True
-        self.sent += counted
+        if counted and self._receipts is not None:
+            self._count(self._receipts)
         self.sent_more()
+
+    def _count(self, receipts: Receipts) -> None:
+        if receipts.send(self._host.clock.monotonic()):
+            self._host.watch(self)
 
     def write(self, frame: ServerFrame) -> None:
         """Write a reply at once. Must not block; closes the connection as slow above the limit."""
@@ -284,7 +254,8 @@ class Connection(WebSocket):
             if self._closing:
                 return
             self._write_frame(frame)
-            self.sent += isinstance(frame, COUNTED)
+            if self._receipts is not None and isinstance(frame, COUNTED):
+                self._count(self._receipts)
 
     def _write_frame(self, frame: ServerFrame) -> None:
         self._host.count_out(frame)
@@ -303,13 +274,14 @@ class Connection(WebSocket):
         self._finish_leaving()
 
     def _finish_leaving(self) -> None:
-        if self._leaving and self._session.inflight == 0:
-            self.evict(CloseReason.SHUTTING_DOWN)
+        if self._leaving is not None and self._session.inflight == 0:
+            self.evict(self._leaving)
 
     # -- opening and closing ---------------------------------------------------------------
 
-    def become(self, caller: Caller, expires: int) -> None:
-        """The client is known."""
+    def become(self, caller: Caller, expires: int, *, recv: bool) -> None:
+        """The client is known; `recv`: it says how much it received."""
+        self._receipts = Receipts() if recv else None
         self.caller = caller
         self.user = caller.user
         self.device = caller.device
@@ -346,26 +318,23 @@ class Connection(WebSocket):
 
     def evict(self, reason: str, detail: str = "") -> None:
         """Say BYE, or before READY ERROR, and close."""
-        retry_after = self._host.retry_after(reason)
-        words = detail or EXPLAINED.get(CloseReason(reason), "")
-        code = Code.UNAUTHORIZED if CLOSE_CODE[CloseReason(reason)] in (4500, 4501, 4502) else Code.UNAVAILABLE
-        self._end(self._last_word(code, reason, words, retry_after), CLOSE_CODE[CloseReason(reason)], reason)
+        why = CloseReason(reason)
+        if why is CloseReason.NO_PING and self._receipts is None and self.stale:
+            self.unheard_since = self._session.last_heard
+        self._end(self._last_word(why, detail=detail), why)
 
     def refuse_session(self, effect: Refuse) -> None:
         """The session cannot go on."""
-        retry_after = self._host.retry_after(effect.reason)
-        last = self._last_word(effect.code, effect.reason, effect.detail, retry_after, effect.ref)
-        self._end(last, CLOSE_CODE[effect.reason], effect.reason)
+        last = self._last_word(effect.reason, code=effect.code, detail=effect.detail, ref=effect.ref)
+        self._end(last, effect.reason)
 
     def _last_word(
-        self, code: Code, reason: str, detail: str, retry_after: int | None = None, ref: int = 0
+        self, reason: CloseReason, *, code: Code | None = None, detail: str = "", ref: int = 0
     ) -> ServerFrame:
-        """What is said before a close: BYE, or before READY ERROR."""
-        if self._session.state is State.READY:
-            return Bye(reason, detail, retry_after)
-        return Error(ref, code, detail, retry_after)
+        ready, retry_after = self._session.state is State.READY, self._host.retry_after(reason)
+        return last_word(reason, ready=ready, retry_after_ms=retry_after, code=code, detail=detail, ref=ref)
 
-    def _end(self, last: ServerFrame, close_code: int, reason: str) -> None:
+    def _end(self, last: ServerFrame, reason: CloseReason) -> None:
         if self._closing or not self.is_open:
             self.hang_up()
             return
@@ -373,7 +342,7 @@ class Connection(WebSocket):
         self._session.closed()
         self._host.closing(reason)
         self._host.watch(self, CLOSING_S)
-        self.say_close(close_code, reason)
+        self.say_close(CLOSE_CODE[reason], reason)
 
     def due(self, now: float) -> float | None:
         """The wheel asks: is the time of this connection over?"""
@@ -390,11 +359,13 @@ class Connection(WebSocket):
         if left <= 0:
             self.evict(CloseReason.EXPIRED)
             return None
-        deadline = self._session.deadline()
-        if deadline <= now:
+        if self._session.deadline() <= now:
             self.evict(CloseReason.NO_PING)
             return None
-        return min(deadline, now + left)
+        if self._receipts is not None and self._receipts.deadline <= now:
+            self.evict(CloseReason.HALF_OPEN)
+            return None
+        return self.deadline()
 
     def _give_up_opening(self) -> None:
         """Storage does not answer, which says nothing about the token: the client is to come back."""
@@ -408,22 +379,19 @@ class Connection(WebSocket):
     def deadline(self) -> float:
         """When the wheel should ask next, as a monotonic second."""
         left = self.expires - self._host.clock.now()
-        return min(self._session.deadline(), self._host.clock.monotonic() + left)
+        heard = (
+            self._session.deadline()
+            if self._receipts is None
+            else min(self._session.deadline(), self._receipts.deadline)
+        )
+        return min(heard, self._host.clock.monotonic() + left)
 
-
-EXPLAINED: Final[dict[CloseReason, str]] = {
-    CloseReason.SHUTTING_DOWN: "the server is going down; connect again after retry_after",
-    CloseReason.SLOW: "too much is unread; connect again and resume with your cursor",
-    CloseReason.NO_PING: "no frame came within twice the promised time",
-    CloseReason.EXPIRED: "the token has ended; get a new one, and next time call auth.renew before",
-    CloseReason.REPLACED: "this device opened another connection",
-    CloseReason.SIGNED_OUT: "this device was signed out; sign in again",
-}
 
 HANDLERS: Final[dict[type[Any], Callable[[Connection, Any], None]]] = {
     Hello: Connection._hello,
     Send: Connection._send,
     Read: Connection._read,
+    Recv: Connection._recv,
     Typing: Connection._typing,
     Fetch: Connection._queue,
     Call: Connection._queue,

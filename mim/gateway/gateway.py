@@ -3,6 +3,7 @@
 Built once by the composition root; uvicorn asks `protocol` for a connection at every upgrade.
 """
 
+import asyncio
 import logging
 import secrets
 from collections import Counter
@@ -14,6 +15,7 @@ from websockets.http11 import Response
 
 from mim.chat.context import Context
 from mim.chat.freshness import Freshness
+from mim.chat.recovery import Recovery
 from mim.errors import CLOSE_CODE, CloseReason, Code, PeerError
 from mim.gateway import handshake
 from mim.gateway.catching_up import CatchingUp
@@ -28,15 +30,19 @@ from mim.wire.session import SessionLimits
 log = structlog.get_logger("mim.gateway")
 
 NODE_SHIFT: Final = 32  # connection ids are unique among nodes: the node's number above a counter
+MOVED_AT_ONCE: Final = 40
+MOVE_EVERY_S: Final = 0.1
+MOVED_BACK_MS: Final = 100
 
 
 class Gateway:
     """This node's sockets and what they share."""
 
-    def __init__(self, context: Context, hub: Hub) -> None:
+    def __init__(self, context: Context, hub: Hub, recovery: Recovery) -> None:
         settings = context.settings
         self.context = context
         self.hub = hub
+        self._recovery = recovery
         self.clock = context.clock
         self.tasks = TaskSet()
         self.wheel = TimingWheel(context.clock)
@@ -103,6 +109,9 @@ class Gateway:
         self.wheel.discard(connection)
         self.hub.detach(connection)
         self.catching_up.forget(connection)
+        if connection.unheard_since is not None:
+            ago_s = self.clock.monotonic() - connection.unheard_since
+            self.context.push.unheard(connection.user, connection.device, int(self.clock.now() - ago_s))
         if connection.address:
             self._addresses[connection.address] -= 1
             if not self._addresses[connection.address]:
@@ -120,6 +129,7 @@ class Gateway:
             raise PeerError(Code.UNAVAILABLE, "this node is full; connect again later", self._spread_ms())
         if self._addresses[address] >= settings.max_connections_per_address:
             raise PeerError(Code.RATE_LIMITED, "too many connections from this address", self._spread_ms())
+        self._opening.turns.check()
         connection.address = address
         self._addresses[address] += 1
 
@@ -166,11 +176,23 @@ class Gateway:
 
     def retry_after(self, reason: str) -> int | None:
         """When a closed client should come back, in ms; None where it is its own matter."""
+        if reason == CloseReason.MOVED:
+            return secrets.randbelow(MOVED_BACK_MS)
         return self._spread_ms() if CLOSE_CODE[CloseReason(reason)] < 4500 else None
 
-    def drain(self) -> None:
-        """Take nobody in any more."""
+    async def drain(self) -> None:
+        """Take nobody in any more. Where other nodes serve on, send everybody to them, a few at a time, so that each is
+        back within a moment and the others are not overrun; else they are told by uvicorn's shutdown.
+        """
         self._draining = True
+        if self.context.settings.redis_url is None or not await self._recovery.leaves():
+            return
+        pause_s = min(MOVE_EVERY_S, self.context.settings.drain_s / 2 / max(1, len(self.connections) / MOVED_AT_ONCE))
+        log.info("sending clients to other nodes", connections=len(self.connections))
+        for number, connection in enumerate(list(self.connections), 1):
+            connection.leave(CloseReason.MOVED)
+            if number % MOVED_AT_ONCE == 0:
+                await asyncio.sleep(pause_s)
 
     def _spread_ms(self) -> int:
         return 200 + secrets.randbelow(max(1, int(self.context.settings.reconnect_spread_s * 1000)))

@@ -12,9 +12,10 @@ from mim.chat import syncing
 from mim.chat.calls import peer_error
 from mim.chat.context import Context
 from mim.chat.freshness import Freshness
+from mim.chat.syncing import Changed
 from mim.errors import CloseReason, Code, PeerError
 from mim.gateway import handshake
-from mim.gateway.admission import check_app_version
+from mim.gateway.admission import Turns, check_app_version
 from mim.gateway.catching_up import CatchingUp
 from mim.gateway.connection import Connection
 from mim.hub.hub import Hub
@@ -37,6 +38,10 @@ class Opening:
         self._hub = hub
         self._freshness = freshness
         self._catching_up = catching_up
+        settings = context.settings
+        self.turns = Turns(
+            context.clock, at_once=settings.database_pool, patience_s=settings.hello_timeout_s / 2
+        )  # fmt: skip
 
     async def open_session(self, connection: Connection, hello: Hello, response: Response | None) -> None:
         """Authenticate, subscribe, say READY and sync; or refuse with the code that says why. Never raises."""
@@ -55,21 +60,36 @@ class Opening:
     async def _open(self, connection: Connection, hello: Hello, response: Response | None, ref: int) -> None:
         context = self._context
         check_app_version(context.settings, hello.options)
-        principal = await context.identity.authenticate(hello.token)
-        if connection.is_closing:
+        async with self.turns.turn():
+            if connection.is_closing:
+                return
+            opened = await self._begin(connection, hello, response, ref)
+        if opened is None:
             return
-        connection.become(Caller(principal.user, principal.device, connection.id), principal.exp)
-        await self._listen(connection, principal)
-        changed = await syncing.missed(context, principal.user, hello.cursor, self._freshness.system)
-        if connection.is_closing:
-            return
-        if response is not None:
-            connection.respond(response)
-        connection.begin(Ready(ref, self._session(principal, resumed=changed.since is not None)))
+        principal, changed = opened
         async for frames in syncing.frames(context, principal.user, changed):
             await connection.write_paced(frames)
         connection.synced(changed.horizon)
         self._catching_up.opened(connection)
+
+    async def _begin(
+        self, connection: Connection, hello: Hello, response: Response | None, ref: int
+    ) -> tuple[Principal, Changed] | None:
+        """Up to READY; what the client missed is read, and not written yet. None for who left meanwhile."""
+        context = self._context
+        principal = await context.identity.authenticate(hello.token)
+        if connection.is_closing:
+            return None
+        caller = Caller(principal.user, principal.device, connection.id)
+        connection.become(caller, principal.exp, recv=hello.options.recv)
+        await self._listen(connection, principal)
+        changed = await syncing.missed(context, principal.user, hello.cursor, self._freshness.system)
+        if connection.is_closing:
+            return None
+        if response is not None:
+            connection.respond(response)
+        connection.begin(Ready(ref, self._session(principal, resumed=changed.since is not None)))
+        return principal, changed
 
     async def _listen(self, connection: Connection, principal: Principal) -> None:
         """Listen to the user's topics, put out an older connection of the device, then read which groups there are.

@@ -17,6 +17,7 @@ from mim.tasks import TaskSet
 log = structlog.get_logger("mim.ops")
 
 PROBE_S = 2.0
+BUS_S = 10.0  # without a sign of life from Redis
 
 
 Scrape = Callable[[], Awaitable[bytes]]
@@ -39,9 +40,11 @@ def ops_router(context: Context, scrape: Scrape = own_figures) -> APIRouter:
 
     @router.get("/readyz", summary="Whether the node can serve: 503 while storage is away")
     async def readyz() -> Response:
+        # Without its bus a node still serves its own sockets, and all nodes are without it at the same time.
+        parts = {"bus": "ok" if context.clock.monotonic() - context.bus.whole_until() < BUS_S else "away"}
         if await probe.answers():
-            return json_answer({"status": "ok", "postgres": "ok"})
-        return json_answer({"status": "unavailable", "postgres": "away"}, 503)
+            return json_answer({"status": "ok", "postgres": "ok", **parts})
+        return json_answer({"status": "unavailable", "postgres": "away", **parts}, 503)
 
     @router.get("/metrics", summary="Prometheus metrics")
     async def metrics(request: Request) -> Response:

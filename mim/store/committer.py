@@ -250,41 +250,41 @@ class Committer:
     async def _store(self, batch: list[Pending]) -> None:
         """Store messages and report those whose outcome is known then; the others were refused.
 
-        Each attempt is a dispatch of its own. That of an attempt whose outcome is unknown is abandoned: should its row
-        be there, it is recovered.
+        An attempt whose outcome is unknown is settled by the next one, which finds what it stored. When some messages
+        are not sent again, because their senders were told `unavailable`, its row of dispatch_log is left to recovery.
         """
+        unknown: Dispatch | None = None
         while True:
-            dispatch = self._dispatches.begin()
+            dispatch = self._dispatches.begin(unknown)
             try:
                 await self._execute(batch, dispatch.number)
-            except (
-                ValueError,
-                TypeError,
-            ) as exc:  # a value that cannot be sent; before asyncpg's wider classes
-                dispatch.release(ok=False)
-                return await self._halve(batch, exc)
+            except (ValueError, TypeError) as exc:  # a value that cannot be sent; before asyncpg's wider classes
+                return await self._halve(batch, exc, dispatch)
             except UNAVAILABLE as exc:
-                dispatch.release(ok=False)
                 await self._disconnect()
-                batch = self._drop_expired(batch)
+                left = self._drop_expired(batch)
                 self._pending = self._drop_expired(self._pending)
+                unknown = dispatch if len(left) == len(batch) else None
+                if unknown is None:
+                    dispatch.release(ok=False)
+                batch = left
                 if not batch:
                     return None
                 RETRIES.inc()
                 log.warning("commit outcome unknown, trying again", error=type(exc).__name__, messages=len(batch))
                 await asyncio.sleep(RETRY_PAUSE_S)
             except asyncpg.PostgresError as exc:
-                dispatch.release(ok=False)
-                return await self._halve(batch, exc)
-            except BaseException:
+                return await self._halve(batch, exc, dispatch)
+            except Exception:
                 dispatch.release(ok=False)
                 raise
             else:
                 self._on_committed(batch, dispatch)
                 return None
 
-    async def _halve(self, batch: list[Pending], exc: Exception) -> None:
+    async def _halve(self, batch: list[Pending], exc: Exception, dispatch: Dispatch) -> None:
         """One row spoils the batch: find it, so that only it fails."""
+        dispatch.release(ok=False)
         if len(batch) == 1:
             log.error("message refused by the database", error=type(exc).__name__)
             if isinstance(exc, UNSTORABLE):

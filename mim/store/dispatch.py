@@ -17,6 +17,7 @@ from msgspec import Struct
 from mim.store.db import Connection, Pool
 
 NODE_LOCK: Final = 0x6D696D01  # first half of the advisory lock; the second is the node's number
+SERVING_LOCK: Final = 0x6D696D02  # likewise, while the node takes clients
 ROWS: Final = 500  # recovered at a time
 STALE_S: Final = 10  # rows this old are recovered though their node lives: it may be stopped, or without Redis
 
@@ -24,10 +25,11 @@ STALE_S: Final = 10  # rows this old are recovered though their node lives: it m
 class Dispatch:
     """One transaction on its way. Begins with one hold: its maker's."""
 
-    __slots__ = ("_failed", "_holds", "_owner", "number")
+    __slots__ = ("_failed", "_holds", "_owner", "number", "numbers")
 
     def __init__(self, owner: "Dispatches", number: int) -> None:
         self.number = number
+        self.numbers = [number]  # and those of attempts whose outcome it settles
         self._owner = owner
         self._holds = 1
         self._failed = False
@@ -37,11 +39,11 @@ class Dispatch:
         self._holds += 1
 
     def release(self, ok: bool = True) -> None:
-        """One of those is ready. After a False the row stays, to be recovered."""
+        """One of those is ready. After a False the rows stay, to be recovered."""
         self._holds -= 1
         self._failed |= not ok
         if self._holds == 0:
-            self._owner.ended(self.number, done=not self._failed)
+            self._owner.ended(self.numbers, done=not self._failed)
 
 
 class Dispatches:
@@ -53,17 +55,21 @@ class Dispatches:
         self._under_way: set[int] = set()
         self._done: list[int] = []
 
-    def begin(self) -> Dispatch:
-        """A transaction begins. Whoever begins releases it, whatever happens."""
-        number = next(self._numbers)
-        self._under_way.add(number)
-        return Dispatch(self, number)
+    def begin(self, instead_of: Dispatch | None = None) -> Dispatch:
+        """A transaction begins, perhaps as another attempt at an earlier one. Whoever begins releases it, whatever
+        happens.
+        """
+        dispatch = Dispatch(self, next(self._numbers))
+        self._under_way.add(dispatch.number)
+        if instead_of is not None:
+            dispatch.numbers += instead_of.numbers
+        return dispatch
 
-    def ended(self, number: int, *, done: bool) -> None:
+    def ended(self, numbers: Sequence[int], *, done: bool) -> None:
         """All holds of a dispatch are released."""
-        self._under_way.discard(number)
+        self._under_way.difference_update(numbers)
         if done:
-            self._done.append(number)
+            self._done.extend(numbers)
 
     def take_done(self) -> list[int]:
         """Numbers whose rows may be deleted; :meth:`give_back` what was not."""
@@ -97,20 +103,27 @@ async def new_node(db: Pool | Connection) -> int:
     return number
 
 
-async def occupy(conn: Connection, node: int) -> None:
-    """Hold the lock of this node as long as the connection lives."""
+async def occupy(conn: Connection, node: int, *, serving: bool) -> None:
+    """Hold the locks of this node as long as the connection lives: that it lives, and whether it takes clients."""
     await conn.execute("select pg_advisory_lock($1::int, $2::int)", NODE_LOCK, node)
+    if serving:
+        await conn.execute("select pg_advisory_lock($1::int, $2::int)", SERVING_LOCK, node)
 
 
-async def other_nodes(db: Pool | Connection, node: int) -> int:
-    """How many other nodes hold their locks."""
-    number: int = await db.fetchval(
-        """select count(distinct objid) from pg_locks
-           where locktype = 'advisory' and classid = $1::bigint::oid and objid <> $2::bigint::oid and granted
-                 and database = (select oid from pg_database where datname = current_database())""",
-        NODE_LOCK, node,
-    )  # fmt: skip
-    return number
+async def serve_no_more(conn: Connection, node: int) -> None:
+    """This node takes no clients any more."""
+    await conn.execute("select pg_advisory_unlock($1::int, $2::int)", SERVING_LOCK, node)
+
+
+async def others_serve(conn: Connection) -> bool:
+    """Whether any node takes clients, after this one does not."""
+    found: bool = await conn.fetchval(
+        """select exists (
+               select from pg_locks where locktype = 'advisory' and classid = $1::bigint::oid and granted
+               and database = (select oid from pg_database where datname = current_database()))""",
+        SERVING_LOCK,
+    )
+    return found
 
 
 async def write(conn: Connection, node: int, number: int, chat: int) -> None:

@@ -74,7 +74,7 @@ class Refuse(Struct, frozen=True):
 
 
 Request = Fetch | Call | Changes
-Effect = Hello | Send | Read | Typing | Request | Reply | Refuse | None
+Effect = Hello | Send | Read | Recv | Typing | Request | Reply | Refuse | None
 
 PONG: Final = Reply(Pong())
 
@@ -92,7 +92,6 @@ class Session:
         "inflight",
         "last_heard",
         "promise_s",
-        "received",
         "state",
         "waiting",
     )
@@ -103,7 +102,6 @@ class Session:
         self.inflight = 0  # SENDs not answered yet
         self.waiting = 0  # requests not answered yet
         self.heard: type[Any] = NotAFrame  # what the last message was, for counting
-        self.received = 0  # RECV: MSG and CHANGE frames that the client says it has
         self.promise_s = limits.keepalive_max_s  # the next ping comes within this time
         self.last_heard = clock.monotonic()
         self._clock = clock
@@ -203,8 +201,7 @@ class Session:
         return None if self._requests.take(self.last_heard) else frame
 
     def _recv(self, frame: Recv) -> Effect:
-        self.received = max(self.received, frame.count)
-        return None
+        return frame
 
     def _ping(self, frame: Ping) -> Effect:
         low, high = self._limits.keepalive_min_s, self._limits.keepalive_max_s

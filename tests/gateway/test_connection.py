@@ -75,7 +75,7 @@ class Heard:
 
     def open(self, connection: Connection, hello: Hello, _: object) -> None:
         self.asked.append(hello)
-        connection.become(Caller(1, 1, connection.id), 2**40)
+        connection.become(Caller(1, 1, connection.id), 2**40, recv=False)
         connection.begin(READY)
 
     def submit(self, connection: Connection, frame: Send) -> None:

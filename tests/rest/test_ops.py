@@ -27,7 +27,10 @@ async def test_alive_and_ready(database_url: str) -> None:
     async with running(database_url) as server:
         assert (await get(server, "/healthz")).json() == {"status": "ok"}
         answer = await get(server, "/readyz")
-        assert (answer.status_code, answer.json()) == (200, {"status": "ok", "postgres": "ok"})
+        assert (answer.status_code, answer.json()) == (
+            200,
+            {"status": "ok", "postgres": "ok", "bus": "ok"},
+        )
 
 
 async def test_metrics_tell_what_happened_and_are_valid(database_url: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mim.clock import ManualClock
 from mim.errors import CloseReason, Code
 from mim.wire.codec import CODECS, JSON, MSGPACK, Codec
-from mim.wire.frames import Call, Changes, Error, Fetch, Hello, Nack, Pong, Read, Send, Typing
+from mim.wire.frames import Call, Changes, Error, Fetch, Hello, Nack, Pong, Read, Recv, Send, Typing
 from mim.wire.session import MAX_WAITING_REQUESTS, Refuse, Reply, Session, SessionLimits, State
 
 BOTH = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS.keys())
@@ -177,11 +177,8 @@ def test_requests_that_wait_are_bounded() -> None:
     assert isinstance(client.says(CALL, 99, "chat.list"), Call)
 
 
-def test_recv_never_goes_back() -> None:
-    client = Client()
-    for count, received in ((5, 5), (3, 5), (9, 9), (0, 9)):
-        assert client.says(RECV, count) is None
-        assert client.session.received == received
+def test_recv_is_handed_on() -> None:
+    assert Client().says(RECV, 5) == Recv(5)
 
 
 # -- time ----------------------------------------------------------------------------------

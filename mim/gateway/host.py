@@ -1,0 +1,61 @@
+"""What a connection needs of the gateway that holds it."""
+
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from websockets.http11 import Response
+
+from mim.chat.context import Context
+from mim.clock import Clock
+from mim.gateway import handshake
+from mim.tasks import TaskSet
+from mim.wire.frames import Hello, Send, ServerFrame
+from mim.wire.session import SessionLimits
+
+if TYPE_CHECKING:
+    from mim.gateway.connection import Connection
+
+
+class Host(Protocol):
+    """What a connection needs of the gateway that holds it."""
+
+    context: Context
+    clock: Clock
+    tasks: TaskSet
+    limits: SessionLimits
+    slow_bytes: int
+    trusted_proxies: frozenset[str]
+    ws_logger: logging.Logger
+
+    def made(self, connection: "Connection") -> None:
+        """The socket was handed over."""
+
+    def lost(self, connection: "Connection") -> None:
+        """The socket is gone."""
+
+    def admit(self, connection: "Connection", upgrade: handshake.Upgrade) -> None:
+        """Let the client in, or raise PeerError."""
+
+    def open(self, connection: "Connection", hello: Hello, response: Response | None) -> None:
+        """Authenticate and sync; `response` is the 101 of a client that came with its token."""
+
+    def submit(self, connection: "Connection", frame: Send) -> None:
+        """Take a message on its way. Must not block."""
+
+    def pinged(self, connection: "Connection") -> None:
+        """A PING was answered."""
+
+    def watch(self, connection: "Connection", within_s: float | None = None) -> None:
+        """Ask `due` at the connection's deadline, or after `within_s` seconds."""
+
+    def closing(self, reason: str) -> None:
+        """A connection said its last word."""
+
+    def count_in(self, kind: type[Any]) -> None:
+        """A client's frame, sound or not."""
+
+    def count_out(self, frame: ServerFrame) -> None:
+        """A frame written to this socket alone."""
+
+    def retry_after(self, reason: str) -> int | None:
+        """When a closed client should come back, in ms."""
