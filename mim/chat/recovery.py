@@ -91,7 +91,7 @@ class Recovery:
             self._connection = await self._connect({})
             await dispatch.occupy(self._connection, self._dispatches.node, serving=not self._leaving)
         await self._forget_done()
-        for lost in await dispatch.lost(self._connection, self._dispatches.node, self._dispatches.living()):
+        for lost in await dispatch.lost(self._connection, self._dispatches):
             await self._recover(self._connection, lost)
 
     async def _forget_done(self) -> None:
@@ -103,8 +103,9 @@ class Recovery:
                 raise ConnectionError("not connected")
             await dispatch.forget(self._connection, self._dispatches.node, done)
         except BaseException:
-            self._dispatches.give_back(done)
+            self._dispatches.forgotten(done, ok=False)
             raise
+        self._dispatches.forgotten(done, ok=True)
 
     async def _recover(self, conn: Connection, lost: Lost) -> None:
         """Tell all nodes; the rows are deleted once the bus has it and the pushes are planned."""

@@ -319,8 +319,9 @@ class Committer:
                 timeout=self._statement_s,
             )
         except BaseException:
-            self._dispatches.give_back(done)
+            self._dispatches.forgotten(done, ok=False)
             raise
+        self._dispatches.forgotten(done, ok=True)
         for ordinal, outcome, seq, at, kind, low, high, text, extra, concerned in rows:
             pending = batch[ordinal - 1]
             pending.outcome = outcome

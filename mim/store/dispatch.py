@@ -9,7 +9,6 @@ A node is alive as long as it holds the advisory lock of its number: Postgres le
 """
 
 from collections.abc import Collection, Sequence
-from itertools import count
 from typing import Any, Final
 
 from msgspec import Struct
@@ -51,15 +50,17 @@ class Dispatches:
 
     def __init__(self, node: int) -> None:
         self.node = node
-        self._numbers = count(1)
+        self._newest = 0
         self._under_way: set[int] = set()
         self._done: list[int] = []
+        self._deleting: set[int] = set()  # done, and their rows about to go
 
     def begin(self, instead_of: Dispatch | None = None) -> Dispatch:
         """A transaction begins, perhaps as another attempt at an earlier one. Whoever begins releases it, whatever
         happens.
         """
-        dispatch = Dispatch(self, next(self._numbers))
+        self._newest += 1
+        dispatch = Dispatch(self, self._newest)
         self._under_way.add(dispatch.number)
         if instead_of is not None:
             dispatch.numbers += instead_of.numbers
@@ -72,17 +73,20 @@ class Dispatches:
             self._done.extend(numbers)
 
     def take_done(self) -> list[int]:
-        """Numbers whose rows may be deleted; :meth:`give_back` what was not."""
+        """Numbers whose rows may be deleted; whoever takes them says what became of it by :meth:`forgotten`."""
         taken, self._done = self._done, []
+        self._deleting.update(taken)
         return taken
 
-    def give_back(self, numbers: Sequence[int]) -> None:
-        """The deletion of these rows is not certain."""
-        self._done.extend(numbers)
+    def forgotten(self, numbers: Sequence[int], *, ok: bool) -> None:
+        """The rows are deleted; or (`ok` False) perhaps not."""
+        self._deleting.difference_update(numbers)
+        if not ok:
+            self._done.extend(numbers)
 
-    def living(self) -> list[int]:
-        """Numbers whose rows are not abandoned."""
-        return [*self._under_way, *self._done]
+    def living(self) -> tuple[int, list[int]]:
+        """(newest number so far, numbers up to it whose rows are not abandoned)."""
+        return self._newest, [*self._under_way, *self._deleting, *self._done]
 
 
 class Lost(Struct, frozen=True):
@@ -139,8 +143,9 @@ async def forget(db: Pool | Connection, node: int, numbers: Collection[int]) -> 
     await db.execute("delete from dispatch_log where node = $1 and number = any ($2)", node, list(numbers))
 
 
-async def lost(conn: Connection, node: int, living: Collection[int]) -> list[Lost]:
+async def lost(conn: Connection, dispatches: Dispatches) -> list[Lost]:
     """What nobody sees to: this node's abandoned rows, those of dead nodes, and what is older than STALE_S."""
+    newest, living = dispatches.living()  # before the rows are read: what begins now is not abandoned
     nodes = await conn.fetch(
         """select node, min(at) < extract(epoch from clock_timestamp())::bigint - $1 as stale
            from dispatch_log group by node""",
@@ -148,8 +153,8 @@ async def lost(conn: Connection, node: int, living: Collection[int]) -> list[Los
     )
     found = []
     for other, stale in nodes:
-        if other == node:
-            rows = await _rows(conn, "node = $1 and number <> all ($2)", node, list(living))
+        if other == dispatches.node:
+            rows = await _rows(conn, "node = $1 and number <= $2 and number <> all ($3)", other, newest, living)
         elif await _is_dead(conn, other):
             rows = await _rows(conn, "node = $1", other)
         elif stale:
