@@ -15,7 +15,7 @@ import msgpack
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
-from tests.faults.invariants import Body, Record
+from loadtest.invariants import Body, Record
 from tests.harness import ACK, BYE, CALL, ERROR, FETCH, HELLO, MSG, NACK, READ, READY, RESULT, SEND, SYNCED, token_for
 
 GONE = (OSError, ConnectionClosed, InvalidHandshake, InvalidMessage, EOFError)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 
 from tests.faults.crowd import crowd
-from tests.faults.invariants import check, read_stored
+from loadtest.invariants import check, read_stored
 from tests.faults.process import ServerProcess
 
 SENDERS = 200
@@ -14,7 +14,7 @@ FAST = {"MIM_SEND_RATE": "1000", "MIM_SEND_BURST": "1000"}
 
 async def test_kill_9_in_the_middle_of_200_senders(processes: Callable[..., ServerProcess]) -> None:
     server = processes(**FAST)
-    await server.start()
+    await server.starts()
     async with crowd(lambda: server.ws, SENDERS, random.randrange(1 << 32)) as people:
         people.starts_talking()
         await people.talks_on(BEFORE)
@@ -25,13 +25,13 @@ async def test_kill_9_in_the_middle_of_200_senders(processes: Callable[..., Serv
         untold = in_doubt & {(row.device, row.cid) for rows in left.messages.values() for row in rows}
         print(f"{len(in_doubt)} messages in doubt, {len(untold)} of them stored")
         assert in_doubt, "nobody was sending"
-        await server.start()
+        await server.starts()
         await people.talks_on(BEFORE)
 
         server.kill()
         assert server.kill_postgres() > 1
         await server.is_gone()
-        await server.start()
+        await server.starts()
         await people.talks_on(BEFORE)
 
         await people.stops_talking()

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.invariants import Record, Row, Stored, check
+from loadtest.invariants import Record, Row, Stored, check
 
 CHAT, MINA, JUN = 1, 10, 20
 

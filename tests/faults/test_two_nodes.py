@@ -8,7 +8,7 @@ import asyncpg
 
 from mim.store.committer import PLANNER
 from mim.store.db import connector
-from tests.faults.invariants import read_stored
+from loadtest.invariants import read_stored
 from tests.harness import ACK, NACK, READ, SEND, Phone, direct, group, running
 
 ROUNDS = 12
