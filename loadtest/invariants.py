@@ -10,10 +10,12 @@ records with each other and with the database, and returns a :class:`Verdict`:
 - the order in which one connection sent is the order of the seqs;
 - what a client received is what is stored, the same for everybody, and nothing that it should have is missing;
 - unread counts are exact: the stored watermark is what the user's sends and READs make it, so `head - read` is the
-  number of messages after it.
+  number of messages after it; and what each client would show is what the database says;
+- no change of a chat is missing.
 
 Use it from any harness: nothing here knows of a test runner. A record costs one small object a message sent and one
-dictionary entry a message received; checking is linear, but for sorting.
+dictionary entry a message received; checking is linear, but for sorting. For runs of so many messages that this is too
+much, :mod:`loadtest.tally` asks less of each client.
 
     record = Record(user, device)
     connection = record.connects()
@@ -36,6 +38,25 @@ import orjson
 
 Body = Any  # a string, or a map with `t`
 SHOWN = 10  # violations of one kind that are told in full
+
+# The invariants by name, and the column of a drill's table in which a violation counts.
+COLUMN = {
+    "nothing acknowledged is lost": "lost",
+    "what is stored is what was acknowledged": "lost",
+    "seq runs 1 to head": "lost",
+    "every message is acknowledged in the end": "lost",
+    "everybody has everything": "lost",
+    "what is received is what is stored": "lost",
+    "everybody has every change": "lost",
+    "nothing is stored twice": "doubled",
+    "nothing is stored that nobody sent": "doubled",
+    "a sender's order is kept": "out of order",
+    "live messages come in order": "out of order",
+    "time does not go back": "out of order",
+    "unread counts are exact": "unread wrong",
+    "clients show what is stored": "unread wrong",
+    "answers agree with each other": "contradictions",
+}
 
 
 @dataclass(slots=True)
@@ -67,9 +88,15 @@ class Record:
         self.received: dict[tuple[int, int], tuple[int, Body]] = {}  # (chat, seq): sender, body
         self.reads: dict[int, int] = {}  # chat: highest READ that is certain to have been heard
         self.attempted_reads: dict[int, int] = {}  # chat: highest READ that was sent at all
+        self.changes: set[tuple[int, int]] = set()  # (chat, rev) of every change received
+        self.knew: dict[
+            int, int
+        ] = {}  # chat: rev of its first CHAT, if that was above 0; earlier changes need not come
+        self.shows: dict[int, tuple[int, int]] = {}  # chat: head and watermark as the client has them at the end
         self.repeats = 0  # messages received again, which is allowed
         self.disorders = 0  # new live messages with a seq below one received before on the same connection
         self.conflicts: list[str] = []  # answers that contradict earlier ones
+        self._waiting: dict[int, None] = {}  # unacknowledged cids in the order of their first sending
         self._newest: dict[int, int] = {}
         self._connection = 0
         self._number = 0
@@ -87,6 +114,7 @@ class Record:
         known = self.sent.get(cid)
         if known is None:
             self.sent[cid] = Sent(chat, body, attempt, attempt)
+            self._waiting[cid] = None
         else:
             known.last = attempt
             known.refused = ""
@@ -99,6 +127,7 @@ class Record:
             self.conflicts.append(f"an ACK for cid {cid} that was never sent")
         elif not known.is_acknowledged:
             known.settled, known.seq, known.at = self._number, seq, at
+            del self._waiting[cid]
         elif (known.seq, known.at) != (seq, at):
             self.conflicts.append(f"cid {cid} acknowledged as {(known.seq, known.at)}, then as {(seq, at)}")
 
@@ -140,7 +169,7 @@ class Record:
     @property
     def unacknowledged(self) -> list[int]:
         """The cids to send again, in the order of their first sending."""
-        return [cid for cid, sent in self.sent.items() if not sent.is_acknowledged]
+        return list(self._waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,20 +192,18 @@ class Stored:
     messages: Mapping[int, Sequence[Row]]  # chat: by rising seq
     heads: Mapping[int, int]  # chat: seq of the newest message
     members: Mapping[tuple[int, int], tuple[int, int]]  # (chat, user) present: first seq that may be seen, watermark
+    revs: Mapping[int, int] = field(default_factory=dict)  # chat: rev of the newest change
 
 
-async def read_stored(url: str) -> Stored:
-    """Read everything that the invariants speak of from the database `url`."""
+async def read_stored(url: str, chats: Iterable[int] | None = None) -> Stored:
+    """Read everything that the invariants speak of from the database `url`: of these chats, or of all."""
+    only = None if chats is None else list(chats)
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            messages = await connection.fetch(
-                "select chat_id, seq, sender, device_id, cid, at, text, extra::text from message order by chat_id, seq"
-            )
-            chats = await connection.fetch("select id, head from chat")
-            members = await connection.fetch(
-                "select chat_id, user_id, first_seq, read_seq from member where left_at is null"
-            )
+            messages = await connection.fetch(MESSAGES, only)
+            heads = await connection.fetch(CHATS, only)
+            members = await connection.fetch(MEMBERS, only)
     finally:
         await connection.close()
     rows = (
@@ -185,9 +212,21 @@ async def read_stored(url: str) -> Stored:
     )
     return Stored(
         messages={chat: list(group) for chat, group in groupby(rows, key=lambda row: row.chat)},
-        heads={chat: head for chat, head in chats},  # noqa: C416 - records are no tuples
+        heads={chat: head for chat, head, _ in heads},
         members={(chat, user): (first, read) for chat, user, first, read in members},
+        revs={chat: rev for chat, _, rev in heads},
     )
+
+
+MESSAGES = """
+    select chat_id, seq, sender, device_id, cid, at, text, extra::text from message
+    where $1::bigint[] is null or chat_id = any($1) order by chat_id, seq
+"""
+CHATS = "select id, head, rev from chat where $1::bigint[] is null or id = any($1)"
+MEMBERS = """
+    select chat_id, user_id, first_seq, read_seq from member
+    where left_at is null and ($1::bigint[] is null or chat_id = any($1))
+"""
 
 
 def _body(text: str, extra: str | None) -> Body:
@@ -203,10 +242,12 @@ class Verdict:
     received: int = 0
     repeats: int = 0
     violations: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    counts: Counter[str] = field(default_factory=Counter)  # messages, chats or answers concerned, by COLUMN
 
-    def broken(self, invariant: str, where: str) -> None:
+    def broken(self, invariant: str, where: str, times: int = 1) -> None:
         """Note a violation."""
         self.violations[invariant].append(where)
+        self.counts[COLUMN[invariant]] += times
 
     def __str__(self) -> str:
         lines = [
@@ -241,7 +282,8 @@ def check(
         for conflict in record.conflicts:
             verdict.broken("answers agree with each other", f"device {record.device}: {conflict}")
         if in_order and record.disorders:
-            verdict.broken("live messages come in order", f"device {record.device}: {record.disorders} came late")
+            where = f"device {record.device}: {record.disorders} came late"
+            verdict.broken("live messages come in order", where, record.disorders)
         _check_order(verdict, record)
         _check_received(verdict, record, stored, complete)
         verdict.repeats += record.repeats
@@ -255,13 +297,14 @@ def _check_sequences(verdict: Verdict, stored: Stored) -> None:
         verdict.messages += len(rows)
         if [row.seq for row in rows] != list(range(1, head + 1)):
             missing = sorted(set(range(1, head + 1)) - {row.seq for row in rows})
-            verdict.broken("seq runs 1 to head", f"chat {chat}: head {head}, {len(rows)} rows, missing {missing[:20]}")
+            where = f"chat {chat}: head {head}, {len(rows)} rows, missing {missing[:20]}"
+            verdict.broken("seq runs 1 to head", where, len(missing) or 1)
         if any(later.at < row.at for row, later in pairwise(rows)):
             verdict.broken("time does not go back", f"chat {chat}")
     keys = Counter((row.chat, row.device, row.cid) for rows in stored.messages.values() for row in rows)
     for key, times in keys.items():
         if times > 1:
-            verdict.broken("nothing is stored twice", f"(chat, device, cid) {key}: {times} times")
+            verdict.broken("nothing is stored twice", f"(chat, device, cid) {key}: {times} times", times - 1)
 
 
 def _check_sent(verdict: Verdict, records: Sequence[Record], stored: Stored, settled: bool) -> None:
@@ -331,7 +374,11 @@ def _check_received(verdict: Verdict, record: Record, stored: Stored, complete: 
         if user == record.user:
             wanted = {(chat, seq) for seq in range(first, stored.heads[chat] + 1)}
             if missing := wanted - own - record.received.keys():
-                verdict.broken("everybody has everything", f"device {record.device}: {sorted(missing)[:20]}")
+                where = f"device {record.device}: {sorted(missing)[:20]}"
+                verdict.broken("everybody has everything", where, len(missing))
+            revs = {(chat, rev) for rev in range(record.knew.get(chat, 0) + 1, stored.revs.get(chat, 0) + 1)}
+            if missing := revs - record.changes:
+                verdict.broken("everybody has every change", f"device {record.device}: {sorted(missing)[:20]}")
 
 
 def _check_watermarks(verdict: Verdict, records: Sequence[Record], stored: Stored) -> None:
@@ -346,6 +393,12 @@ def _check_watermarks(verdict: Verdict, records: Sequence[Record], stored: Store
         for chat, seq in record.attempted_reads.items():
             most[chat, record.user] = max(most[chat, record.user], min(seq, stored.heads.get(chat, 0)))
     users = {record.user for record in records}
+    for record in records:
+        for chat, shown in record.shows.items():
+            _, read = stored.members.get((chat, record.user), (0, 0))
+            if shown != (held := (stored.heads.get(chat, 0), read)):
+                where = f"device {record.device} chat {chat}: shows head and watermark {shown}, stored are {held}"
+                verdict.broken("clients show what is stored", where)
     for (chat, user), (first, read) in stored.members.items():
         low = max(least[chat, user], first - 1)
         if user in users and not low <= read <= max(low, most[chat, user]):

@@ -9,10 +9,10 @@ from typing import Final
 
 from loadtest.client import Client, LoadError
 from loadtest.crowd import Crowd, close_all, few_at_a_time, wait_until
-from loadtest.tally import settle, violations
 from loadtest.meter import LOAD, Meter
 from loadtest.report import Report, percentile
 from loadtest.server import Target
+from loadtest.tally import settle, violations
 
 TEXT: Final = "x" * 64
 WARM_UP_S: Final = 2.0

@@ -2,32 +2,47 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from loadtest.invariants import Record, Stored, Verdict, check, read_stored
 from mim.tasks import TaskSet
-from tests.faults.clients import Client, texts
+from tests.faults.clients import GONE, Client, texts
 from tests.harness import until
 
 GROUP = 10
+PATIENCE_S = 60.0
+SIGN_INS = 50  # at once
+REACTIONS = "👍🎉❤️"
 
 
 class Crowd:
-    """Users in pairs and in groups of ten: every one talks in a direct chat and in a group."""
+    """Users in pairs and in groups of ten: every one talks in a direct chat and in a group.
 
-    def __init__(self, clients: list[Client], seed: int) -> None:
+    `desktops` are second devices of some of them, which read and do not write.
+    """
+
+    def __init__(self, clients: list[Client], seed: int, desktops: Sequence[Client] = (), pace_s: float = 0.0) -> None:
         self.clients = clients
-        self.chats: dict[Client, list[int]] = {client: [] for client in clients}
+        self.everyone = [*clients, *desktops]
+        self.chats: dict[Client, list[int]] = {client: [] for client in self.everyone}
+        self._members: dict[int, list[Client]] = {}  # devices by chat
         self._seed = seed
+        self._pace_s = pace_s
         self._stopped = False
         self._connections = TaskSet()
         self._talks = TaskSet()
 
+    # -- connections -----------------------------------------------------------------------
+
     async def connects(self) -> None:
         """Everybody is there."""
-        for client in self.clients:
-            self._connections.spawn(client.runs(), name="client")
-        await self.is_back()
+        for start in range(0, len(self.everyone), SIGN_INS):
+            some = self.everyone[start : start + SIGN_INS]
+            for client in some:
+                self._connections.spawn(client.runs(), name="client")
+            await asyncio.wait_for(asyncio.gather(*(client.opened.wait() for client in some)), PATIENCE_S)
 
     async def are_disconnected(self) -> None:
         """Wait until nobody has a connection, nor tries to get one."""
@@ -35,13 +50,20 @@ class Crowd:
 
     async def returns(self) -> None:
         """Everybody connects again, after `are_disconnected`."""
-        for client in self.clients:
+        for client in self.everyone:
             client.come_back = True
         await self.connects()
 
-    async def is_back(self) -> None:
-        """Wait until every client has a connection."""
-        await asyncio.gather(*(client.opened.wait() for client in self.clients))
+    async def is_back(self, patience_s: float = PATIENCE_S) -> None:
+        """Wait until every client has a connection and its sync."""
+        await until(lambda: all(client.is_synced for client in self.everyone), patience_s)
+
+    async def leaves(self) -> None:
+        """Drop every connection."""
+        await self._talks.close()
+        await self._connections.close()
+
+    # -- chats -----------------------------------------------------------------------------
 
     async def opens_chats(self) -> None:
         """A direct chat for every two, a group for every ten."""
@@ -51,57 +73,160 @@ class Crowd:
             await self._opens(self.clients[start : start + GROUP], kind="group")
 
     async def _opens(self, people: list[Client], kind: str) -> None:
-        members = [client.record.user for client in people[1:]]
-        chat = int((await people[0].calls("chat.create", kind=kind, members=members))["chat"])
-        for client in people:
+        users = {client.record.user for client in people}
+        others = [client.record.user for client in people[1:]]
+        chat = int((await people[0].calls("chat.create", kind=kind, members=others))["chat"])
+        self._members[chat] = [client for client in self.everyone if client.record.user in users]
+        for client in self._members[chat]:
             self.chats[client].append(chat)
+
+    # -- talk ------------------------------------------------------------------------------
 
     def starts_talking(self) -> None:
         """Everybody sends, one message after another, until `stops_talking`."""
-        for number, client in enumerate(self.clients):
-            self._talks.spawn(self._talk(client, number), name="talk")
+        self._stopped = False
+        for number, client in enumerate(self.everyone):
+            talk = self._talk if number < len(self.clients) else self._look
+            self._talks.spawn(talk(client, number), name="talk")
 
     async def _talk(self, client: Client, number: int) -> None:
-        rng = random.Random(f"{self._seed}/{number}")
-        bodies = texts(self._seed, str(number))
+        rng = random.Random(f"{self._seed}/{number}/{len(client.record.sent)}")
+        bodies = texts(self._seed, f"{number}.{len(client.record.sent)}")
         while not self._stopped:
-            body = next(bodies)
-            await client.sends(
-                rng.choice(self.chats[client]), {"t": body, "x": {"n": 1}} if rng.random() < 0.1 else body
-            )
+            body, chat = next(bodies), rng.choice(self.chats[client])
+            await client.sends(chat, {"t": body, "x": {"n": 1}} if rng.random() < 0.1 else body)
+            if self._pace_s:
+                await self._dwells(client, rng, chat)
+
+    async def _dwells(self, client: Client, rng: random.Random, chat: int) -> None:
+        """What a person does between two messages: read, react, think."""
+        chance = rng.random()
+        if chance < 0.3:
+            await client.reads(chat)
+        elif chance < 0.35:
+            await self._reacts(client, rng, chat)
+        await asyncio.sleep(rng.uniform(0, 2 * self._pace_s))
+
+    async def _reacts(self, client: Client, rng: random.Random, chat: int) -> None:
+        """Once, and not again when it is unknown what became of it."""
+        if have := client.views[chat].have if chat in client.views else 0:
+            try:
+                await client.reacts(chat, rng.randint(1, have), rng.choice(REACTIONS))
+            except GONE:
+                return
+
+    async def _look(self, client: Client, number: int) -> None:
+        rng = random.Random(f"{self._seed}/look/{number}")
+        while not self._stopped:
+            await client.reads(rng.choice(self.chats[client]))
+            await asyncio.sleep(rng.uniform(0, 4 * self._pace_s + 0.1))
 
     def acknowledged(self) -> int:
         """Messages acknowledged so far."""
-        return sum(len(client.record.sent) - len(client.record.unacknowledged) for client in self.clients)
+        return sum(len(client.waits) for client in self.clients)
 
     async def talks_on(self, messages: int) -> None:
         """Wait until so many more messages are acknowledged."""
         goal = self.acknowledged() + messages
-        await until(lambda: self.acknowledged() >= goal, patience_s=60)
+        await until(lambda: self.acknowledged() >= goal, patience_s=PATIENCE_S)
 
     async def stops_talking(self) -> None:
         """Nobody begins a new message; everything begun gets acknowledged, sent again where it was refused."""
         self._stopped = True
-        await until(lambda: not len(self._talks), patience_s=60)
-        await asyncio.gather(*(client.resends() for client in self.clients))
+        await until(lambda: not len(self._talks), patience_s=PATIENCE_S)
+        await asyncio.gather(*(client.settles() for client in self.clients))
+
+    # -- what they have --------------------------------------------------------------------
+
+    def heads(self) -> dict[int, int]:
+        """The newest seq of each chat that anybody knows of."""
+        return {
+            chat: max((client.views[chat].head for client in members if chat in client.views), default=0)
+            for chat, members in self._members.items()
+        }
+
+    async def is_served(self, patience_s: float = PATIENCE_S) -> float:
+        """Wait until service is as it was: everybody is connected, has had a new message of his own acknowledged, and
+        has something in each of his chats that is newer than this call. Returns how many seconds it took.
+        """
+        began, heads = time.monotonic(), self.heads()
+
+        def has_news(client: Client) -> bool:
+            return all(client.views[chat].have > heads[chat] for chat in self.chats[client])
+
+        def is_answered(client: Client) -> bool:
+            return bool(client.waits) and client.waits[-1][1] > began
+
+        await until(
+            lambda: (
+                all(client.is_synced and has_news(client) for client in self.everyone)
+                and all(is_answered(client) for client in self.clients)
+            ),
+            patience_s,
+        )
+        return time.monotonic() - began
+
+    def lacking(self) -> int:
+        """How many messages the clients lack together, of those that anybody knows of."""
+        heads = self.heads()
+        return sum(
+            heads[chat] - (client.views[chat].have if chat in client.views else 0)
+            for client in self.everyone
+            for chat in self.chats[client]
+        )
+
+    async def have_everything(self, patience_s: float = PATIENCE_S) -> float:
+        """Wait until nobody lacks anything; returns how many seconds it took."""
+        began = time.monotonic()
+        try:
+            await until(lambda: not self.lacking(), patience_s)
+        except TimeoutError:
+            raise AssertionError(f"after {patience_s:.0f} s {self.lacking()} messages have not arrived") from None
+        return time.monotonic() - began
 
     async def catches_up(self) -> None:
         """Everybody reads all of his chats from their beginning."""
-        for client in self.clients:
+        for client in self.everyone:
             for chat in self.chats[client]:
                 await client.fetches_all(chat)
 
-    async def leaves(self) -> None:
-        """Drop every connection."""
-        await self._talks.close()
-        await self._connections.close()
+    async def stored(self, url: str) -> Stored:
+        """What the database holds of their chats."""
+        return await read_stored(url, self._members)
+
+    async def verdict(self, url: str, patience_s: float = 10) -> Verdict:
+        """Compare everybody's record with the database `url`, once the watermarks have had `patience_s` to arrive."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            for client in self.everyone:
+                client.record.shows = {chat: client.shows(chat) for chat in self.chats[client]}
+            verdict = check(self.records(), await self.stored(url), in_order=False)
+            if not verdict.counts["unread wrong"] or time.monotonic() > deadline:
+                return verdict
+            await asyncio.sleep(0.2)
+
+    def records(self) -> list[Record]:
+        """Everybody's record. What was said to be read is certain by now: it was said again on every connection."""
+        for client in self.everyone:
+            for chat, seq in client.record.attempted_reads.items():
+                client.record.says_read(chat, seq, certain=True)
+        return [client.record for client in self.everyone]
 
 
 @asynccontextmanager
-async def crowd(url: Callable[[], str], people: int, seed: int, *, window: int = 4) -> AsyncIterator[Crowd]:
-    """`people` clients with their chats, connected."""
+async def crowd(
+    addresses: Callable[[], Sequence[str]], people: int, seed: int, *,
+    window: int = 4, desktops: int = 0, pace_s: float = 0.0, pong_s: float = 3.0,
+) -> AsyncIterator[Crowd]:  # fmt: skip
+    """`people` clients with their chats, connected, the first `desktops` of them with a second device."""
     print(f"seed {seed}")
-    crowd = Crowd([Client(url, f"user{seed}-{number}", window=window) for number in range(people)], seed)
+
+    def make(number: int, dev: str, place: int) -> Client:
+        return Client(addresses, f"user{seed}-{number}", dev, window=window, place=place, pong_s=pong_s)
+
+    phones = [make(number, "phone", number) for number in range(people)]
+    seconds = [make(number, "desktop", number + 1) for number in range(desktops)]
+    crowd = Crowd(phones, seed, seconds, pace_s)
     try:
         await crowd.connects()
         await crowd.opens_chats()

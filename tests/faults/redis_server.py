@@ -125,7 +125,9 @@ class RedisCluster:
 
     async def _cluster_info(self, server: RedisServer) -> dict[str, str]:
         info = await server.asks("CLUSTER", "INFO")
-        return info if isinstance(info, dict) else dict(line.split(":", 1) for line in info.split("\r\n") if ":" in line)
+        return (
+            info if isinstance(info, dict) else dict(line.split(":", 1) for line in info.split("\r\n") if ":" in line)
+        )
 
     async def fails_over(self) -> None:
         """The first master is lost; wait until its replica has taken its slots."""

@@ -20,7 +20,7 @@ LITTLE_S = 5  # to stop Postgres, which writes a checkpoint, on a busy machine
 async def test_sigterm_in_the_middle_of_traffic(processes: Callable[..., ServerProcess]) -> None:
     server = processes(MIM_DRAIN_S=str(DRAIN_S), MIM_SEND_RATE="1000", MIM_SEND_BURST="1000")
     await server.starts()
-    async with crowd(lambda: server.ws, PEOPLE, random.randrange(1 << 32), window=16) as people:
+    async with crowd(lambda: [server.ws], PEOPLE, random.randrange(1 << 32), window=16) as people:
         people.starts_talking()
         await people.talks_on(1000)
         for client in people.clients:

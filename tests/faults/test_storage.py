@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from loadtest.invariants import check, read_stored
 from tests.conftest import execute
 from tests.faults.crowd import crowd
-from loadtest.invariants import check, read_stored
 from tests.faults.proxy import PostgresProxy
 from tests.harness import (
     ACK,
@@ -37,10 +37,12 @@ from tests.harness import (
 WAIT_S = 0.5
 
 
-async def test_a_connection_cut_in_mid_commit_neither_loses_nor_doubles(database_url: str, proxy: PostgresProxy) -> None:
+async def test_a_connection_cut_in_mid_commit_neither_loses_nor_doubles(
+    database_url: str, proxy: PostgresProxy
+) -> None:
     async with (
         running(proxy.url, send_rate=1000.0, send_burst=1000) as server,
-        crowd(lambda: server.ws, 40, random.randrange(1 << 32)) as people,
+        crowd(lambda: [server.ws], 40, random.randrange(1 << 32)) as people,
     ):
         people.starts_talking()
         for number in range(12):
