@@ -1,9 +1,8 @@
 """Clients that go on through crashes, cuts and freezes as proto/ asks of a phone, and keep a record of all of it.
 
-A :class:`Client` knows several addresses. On a loss it comes back with back-off and jitter, to the next address, not
-before BYE's `retry_after`, with its cursor. It sends what is unacknowledged again with the same cid before anything new, in
-the old order, and what was refused for a while after that while. It says PING, takes a PONG that stays away for a dead path,
-counts with RECV, and closes gaps with FETCH and CHANGES. It speaks by itself, with plain lists and `msgpack`.
+A :class:`Client` resumes with its cursor, sends what is unacknowledged again with the same cid before anything new and
+in the old order, sends again in time what was refused for a while, and closes gaps with FETCH and CHANGES. It speaks
+by itself, with plain lists and `msgpack`.
 """
 
 import asyncio
@@ -13,15 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any
-from urllib.parse import urlencode
 
-import msgpack
-import orjson
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
+from websockets.asyncio.client import ClientConnection
 
 from loadtest.invariants import Body, Record
-from mim.tasks import TaskSet
+from tests.faults.line import GONE, Line, put
 from tests.faults.view import ChatView
 from tests.harness import (
     ACK,
@@ -32,86 +27,48 @@ from tests.harness import (
     CHAT,
     ERROR,
     FETCH,
-    HELLO,
     MSG,
     NACK,
-    PING,
     PONG,
     READ,
     READBY,
-    READY,
-    RECV,
     RESULT,
     SEND,
     SYNCED,
-    token_for,
 )
 
-GONE = (OSError, ConnectionClosed, InvalidHandshake, InvalidMessage, EOFError)
 AGAIN = ("unavailable", "rate_limited", "internal")  # NACKs after which the same cid is sent again
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 8.0  # a phone would go up to a minute, drills have less time
-OPEN_S = 10.0
-BEAT_S = 0.5
-PING_S = 2.0
-RECV_FRAMES = 32
 GAP_S = 0.2  # two live frames may swap
 PAGE = 200
 PATIENCE_S = 60.0
 
 
-class Client:
-    """One device. `addresses()` says where the nodes are now, for they may come back on other ports."""
+class Client(Line):
+    """One device of a user."""
 
     def __init__(
         self, addresses: Callable[[], Sequence[str]], sub: str, dev: str = "phone", *, window: int = 4,
-        place: int = 0, pong_s: float = 3.0,
+        place: int = 0, ping_s: float = 2.0, pong_s: float = 3.0,
     ) -> None:  # fmt: skip
-        self._addresses = addresses
-        self._place = place  # which address comes next; its parity says how to sign in
-        self._signs_in_by_upgrade = place % 2 == 0
-        self._token = token_for(sub, dev)
+        super().__init__(addresses, sub, dev, place, ping_s, pong_s)
         self._window = window
-        self._pong_s = pong_s
-        self._rng = random.Random(f"{sub}/{dev}")
-        self._tasks = TaskSet()
         self._socket: ClientConnection | None = None
         self._number = 0  # of the connection, for the record
-        self._cursor = ""
         self._cids = count(1)
-        self._refs = count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._changed = asyncio.Event()  # something was settled, or the connection changed
         self._gap = asyncio.Event()  # something may be missing
-        self._synced = False
         self._page: int | None = None  # the chat that is being fetched
-        self._counted = self._told = 0  # frames for RECV
-        self._pinged: float | None = None  # when the PING went out whose PONG is not here
         self._resending = False
-        self._retry_after_s = 0.0
         self.views: dict[int, ChatView] = {}
         self.record = Record(0, 0)
-        self.opened = asyncio.Event()
-        self.come_back = True  # whether to connect again when the connection is lost
-        self.is_passive = False  # asks for nothing by itself: what comes, comes
-        # what happened to it:
+        # what happened to it, besides what a line knows:
         self.byes: list[list[Any]] = []
-        self.close_codes: list[int] = []
         self.nacks: list[list[Any]] = []
-        self.errors: list[str] = []  # why an attempt to connect failed
-        self.dismissed = ""  # the server said not to come back as it is
-        self.connections = 0
         self.fetches = 0
-        self.synced_at = 0.0
-        self.dead_paths = 0
         self.arrivals: dict[tuple[int, int], tuple[float, str]] = {}  # (chat, seq): when, and by which way
         self.began: dict[int, float] = {}  # cid: when it was sent first
         self.waits: list[tuple[float, float]] = []  # when an acknowledged message was sent first, and acknowledged
-
-    @property
-    def is_synced(self) -> bool:
-        """Whether it has a connection and its sync."""
-        return self._socket is not None and self._synced
 
     def shows(self, chat: int) -> tuple[int, int]:
         """Head and watermark of a chat, from which the client shows how much is unread."""
@@ -121,122 +78,30 @@ class Client:
     # -- the connection --------------------------------------------------------------------
 
     async def runs(self) -> None:
-        """Stay connected until cancelled, until it is told not to come back, or lost it while `come_back` is False."""
-        filling = self._tasks.spawn(self._fills(), name="gaps")
-        try:
-            await self._connects_again_and_again()
-        finally:
-            filling.cancel()
-            await self._tasks.close()
+        self._tasks.spawn(self._fills(), name="gaps")
+        await super().runs()
 
-    async def _connects_again_and_again(self) -> None:
-        failures = 0
-        while True:
-            addresses = self._addresses()
-            url = addresses[self._place % len(addresses)]
-            self._place += 1
-            self._retry_after_s = 0.0
-            self._synced = False
-            try:
-                await self._session(url)
-            except GONE as exc:
-                self._note(exc)
-            self._lost()
-            if self.dismissed or not self.come_back:
-                return
-            failures = 0 if self._synced else failures + 1
-            pause = self._rng.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**failures))
-            await asyncio.sleep(max(self._retry_after_s, pause))
-
-    def _note(self, exc: BaseException) -> None:
-        if isinstance(exc, ConnectionClosed):
-            code = exc.rcvd.code if exc.rcvd else 1006
-            self.close_codes.append(code)
-            if 4500 <= code < 4600:
-                self.dismissed = f"closed with {code}"
-        elif isinstance(exc, InvalidStatus):
-            body = exc.response.body or b"{}"
-            with suppress(orjson.JSONDecodeError):
-                self._retry_after_s = (orjson.loads(body).get("retry_after") or 0) / 1000
-            self.errors.append(f"HTTP {exc.response.status_code}")
-            if exc.response.status_code == 401:
-                self.dismissed = "HTTP 401"
-        else:
-            self.errors.append(type(exc).__name__)
-
-    async def _session(self, url: str) -> None:
-        headers, query = {}, ""
-        if self._signs_in_by_upgrade:
-            headers = {"Authorization": f"Bearer {self._token}"}
-            query = "?" + urlencode({"recv": "1", **({"cursor": self._cursor} if self._cursor else {})})
-        async with connect(
-            url + query, additional_headers=headers, compression=None, ping_interval=None, max_queue=None, proxy=None,
-            open_timeout=OPEN_S, close_timeout=1,
-        ) as socket:  # fmt: skip
-            self._counted = self._told = 0
-            self._pinged = time.monotonic()  # READY is awaited like a PONG
-            beats = self._tasks.spawn(self._beats(socket), name="beats")
-            try:
-                if not self._signs_in_by_upgrade:
-                    cursor = [self._cursor] if self._cursor else []
-                    await _put(socket, HELLO, next(self._refs), self._token, {"recv": True}, *cursor)
-                async for message in socket:
-                    await self._takes(socket, msgpack.unpackb(message, strict_map_key=False))
-            finally:
-                beats.cancel()
-            raise ConnectionClosed(socket.protocol.close_rcvd, socket.protocol.close_sent)
-
-    async def _beats(self, socket: ClientConnection) -> None:
-        """RECV in time, PING, and the end of a path on which nothing comes back."""
-        last = time.monotonic()
-        while True:
-            await asyncio.sleep(BEAT_S)
-            now = time.monotonic()
-            if self._counted > self._told:
-                await self._tells_count(socket)
-            if self._pinged is not None:
-                patience = self._pong_s if self._socket is not None else max(self._pong_s, OPEN_S)
-                if now - self._pinged > patience:
-                    self.dead_paths += 1
-                    socket.transport.abort()
-                    return
-            elif now - last >= PING_S:
-                last = self._pinged = now
-                await _put(socket, PING, int(2 * PING_S))
-
-    async def _tells_count(self, socket: ClientConnection) -> None:
-        self._told = self._counted
-        await _put(socket, RECV, self._counted)
-
-    async def _takes(self, socket: ClientConnection, frame: list[Any]) -> None:
-        if frame[0] == READY:
-            await self._ready(socket, frame[2])
-        else:
-            HEARD.get(frame[0], _passes)(self, frame)
-            if self._counted - self._told >= RECV_FRAMES:
-                await self._tells_count(socket)
-
-    async def _ready(self, socket: ClientConnection, session: dict[str, Any]) -> None:
+    async def is_ready(self, socket: ClientConnection, session: dict[str, Any]) -> None:
         if not self.record.user:
             self.record.user, self.record.device = session["user"], session["device"]
-        self.connections += 1
-        self._pinged = None
         self._number = self.record.connects()
         for cid in self.record.unacknowledged:  # before anything new, which waits for `_socket`
             await self._send(socket, cid)
         for chat, seq in list(self.record.attempted_reads.items()):  # READ has no answer
-            await _put(socket, READ, chat, seq)
+            await put(socket, READ, chat, seq)
         self._socket = socket
-        self.opened.set()
         self._changed.set()
         self._gap.set()
 
-    def _lost(self) -> None:
+    def hears(self, frame: list[Any]) -> None:
+        HEARD.get(frame[0], _passes)(self, frame)
+
+    def is_lost(self) -> None:
         self._socket = None
-        self.opened.clear()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(ConnectionResetError("the connection was lost"))
+                answer.exception()  # seen: nobody may be waiting any more
         self._answers.clear()
         self._changed.set()
 
@@ -339,7 +204,7 @@ class Client:
         await asyncio.sleep(after_s)
         for chat, seq in list(self.record.attempted_reads.items()):
             if self._socket is not None:
-                await _put(self._socket, READ, chat, seq)
+                await put(self._socket, READ, chat, seq)
 
     async def _fills(self) -> None:
         """Close gaps, after a moment for what is on its way."""
@@ -368,7 +233,7 @@ class Client:
                 break
 
     def _asks_by_itself(self) -> bool:
-        return self._socket is not None and self._synced and not self.is_passive
+        return self._socket is not None and self._synced
 
     async def _goes_on(self, answer: list[Any]) -> bool:
         """Whether a page that may have another after it came; one that was refused is asked for later."""
@@ -379,17 +244,12 @@ class Client:
             self._gap.set()
         return False
 
-    def stays_passive(self, is_passive: bool) -> None:
-        """Ask for nothing by itself any more, or do again."""
-        self.is_passive = is_passive
-        self._gap.set()
-
     # -- what it is told to do -------------------------------------------------------------
 
     async def _send(self, socket: ClientConnection, cid: int) -> None:
         sent = self.record.sent[cid]
         self.record.sends(self._number, sent.chat, cid, sent.body)
-        await _put(socket, SEND, cid, sent.chat, sent.body)
+        await put(socket, SEND, cid, sent.chat, sent.body)
 
     def _may_send(self) -> bool:
         waiting = self.record.unacknowledged
@@ -406,7 +266,7 @@ class Client:
         assert socket is not None
         self.began[cid] = time.monotonic()
         self.record.sends(self._number, chat, cid, body)
-        await _put(socket, SEND, cid, chat, body)  # if it is lost, it is sent again on the next connection
+        await put(socket, SEND, cid, chat, body)  # if it is lost, it is sent again on the next connection
         return cid
 
     async def settles(self) -> None:
@@ -419,7 +279,7 @@ class Client:
         if self._socket is not None and view.have > view.read:
             view.is_read(view.have)
             self.record.says_read(chat, view.have, certain=False)
-            await _put(self._socket, READ, chat, view.have)
+            await put(self._socket, READ, chat, view.have)
 
     async def reacts(self, chat: int, seq: int, reaction: str) -> None:
         """React to a message, which makes a change that everybody hears of."""
@@ -431,7 +291,7 @@ class Client:
             raise ConnectionResetError("no connection")
         ref = next(self._refs)
         answer = self._answers[ref] = asyncio.get_running_loop().create_future()
-        await _put(self._socket, op, ref, *fields)
+        await put(self._socket, op, ref, *fields)
         async with asyncio.timeout(PATIENCE_S):
             frame: list[Any] = await answer
         return frame
@@ -479,12 +339,6 @@ HEARD: dict[int, Callable[[Client, list[Any]], None]] = {
     BYE: Client._hears_bye,
     PONG: Client._hears_pong,
 }
-
-
-async def _put(socket: ClientConnection, *frame: Any) -> None:
-    """Send a frame. That the connection is gone is noticed by who reads from it, once all that came is read."""
-    with suppress(*GONE):
-        await socket.send(msgpack.packb(frame))
 
 
 def texts(seed: int, name: str) -> Iterator[str]:

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 from loadtest.invariants import Record, Stored, Verdict, check, read_stored
 from mim.tasks import TaskSet
-from tests.faults.clients import GONE, Client, texts
-from tests.harness import until
+from tests.faults.clients import Client, texts
+from tests.faults.line import GONE
 
 GROUP = 10
 PATIENCE_S = 60.0
@@ -23,8 +23,13 @@ class Crowd:
     `desktops` are second devices of some of them, which read and do not write.
     """
 
-    def __init__(self, clients: list[Client], seed: int, desktops: Sequence[Client] = (), pace_s: float = 0.0) -> None:
+    def __init__(
+        self, clients: list[Client], seed: int, desktops: Sequence[Client] = (), pace_s: float = 0.0,
+        talkers: int | None = None,
+    ) -> None:  # fmt: skip
         self.clients = clients
+        self.talkers = clients[:talkers]  # whole groups, so that all that these are in is talked in
+        self.desktops = list(desktops)
         self.everyone = [*clients, *desktops]
         self.chats: dict[Client, list[int]] = {client: [] for client in self.everyone}
         self._members: dict[int, list[Client]] = {}  # devices by chat
@@ -32,35 +37,41 @@ class Crowd:
         self._pace_s = pace_s
         self._stopped = False
         self._connections = TaskSet()
-        self._talks = TaskSet()
+        self._talks: list[asyncio.Task[None]] = []
 
     # -- connections -----------------------------------------------------------------------
 
     async def connects(self) -> None:
         """Everybody is there."""
-        for start in range(0, len(self.everyone), SIGN_INS):
-            some = self.everyone[start : start + SIGN_INS]
+        await self._connect(self.everyone)
+
+    async def _connect(self, clients: Sequence[Client]) -> None:
+        for start in range(0, len(clients), SIGN_INS):
+            some = clients[start : start + SIGN_INS]
             for client in some:
                 self._connections.spawn(client.runs(), name="client")
             await asyncio.wait_for(asyncio.gather(*(client.opened.wait() for client in some)), PATIENCE_S)
 
     async def are_disconnected(self) -> None:
         """Wait until nobody has a connection, nor tries to get one."""
-        await until(lambda: not len(self._connections))
+        await eventually(lambda: not len(self._connections))
 
-    async def returns(self) -> None:
-        """Everybody connects again, after `are_disconnected`."""
-        for client in self.everyone:
+    async def returns(self, clients: Sequence[Client] | None = None) -> None:
+        """Those who were told to stay away and have lost their connections, or all of them, connect again."""
+        clients = self.everyone if clients is None else clients
+        for client in clients:
             client.come_back = True
-        await self.connects()
+        await self._connect(clients)
 
     async def is_back(self, patience_s: float = PATIENCE_S) -> None:
         """Wait until every client has a connection and its sync."""
-        await until(lambda: all(client.is_synced for client in self.everyone), patience_s)
+        await eventually(lambda: all(client.is_synced for client in self.everyone), patience_s)
 
     async def leaves(self) -> None:
         """Drop every connection."""
-        await self._talks.close()
+        for talk in self._talks:
+            talk.cancel()
+        await asyncio.gather(*self._talks, return_exceptions=True)
         await self._connections.close()
 
     # -- chats -----------------------------------------------------------------------------
@@ -80,14 +91,24 @@ class Crowd:
         for client in self._members[chat]:
             self.chats[client].append(chat)
 
+    def members(self, chat: int) -> list[Client]:
+        """The devices of a chat's members."""
+        return self._members[chat]
+
     # -- talk ------------------------------------------------------------------------------
 
     def starts_talking(self) -> None:
-        """Everybody sends, one message after another, until `stops_talking`."""
+        """The talkers send, one message after another, until `stops_talking`."""
         self._stopped = False
-        for number, client in enumerate(self.everyone):
-            talk = self._talk if number < len(self.clients) else self._look
-            self._talks.spawn(talk(client, number), name="talk")
+        loop = asyncio.get_running_loop()
+        works = [self._talk(client, number) for number, client in enumerate(self.talkers)]
+        works += [self._look(client, number) for number, client in enumerate(self.desktops)]
+        self._talks = [loop.create_task(work, name="talk") for work in works]
+
+    @property
+    def is_talking(self) -> bool:
+        """Whether anybody begins new messages."""
+        return bool(self._talks) and not self._stopped
 
     async def _talk(self, client: Client, number: int) -> None:
         rng = random.Random(f"{self._seed}/{number}/{len(client.record.sent)}")
@@ -128,12 +149,12 @@ class Crowd:
     async def talks_on(self, messages: int) -> None:
         """Wait until so many more messages are acknowledged."""
         goal = self.acknowledged() + messages
-        await until(lambda: self.acknowledged() >= goal, patience_s=PATIENCE_S)
+        await eventually(lambda: self.acknowledged() >= goal, patience_s=PATIENCE_S)
 
     async def stops_talking(self) -> None:
         """Nobody begins a new message; everything begun gets acknowledged, sent again where it was refused."""
         self._stopped = True
-        await until(lambda: not len(self._talks), patience_s=PATIENCE_S)
+        await asyncio.wait_for(asyncio.gather(*self._talks), PATIENCE_S)
         await asyncio.gather(*(client.settles() for client in self.clients))
 
     # -- what they have --------------------------------------------------------------------
@@ -150,6 +171,7 @@ class Crowd:
         has something in each of his chats that is newer than this call. Returns how many seconds it took.
         """
         began, heads = time.monotonic(), self.heads()
+        concerned = [*self.talkers, *self.desktops]
 
         def has_news(client: Client) -> bool:
             return all(client.views[chat].have > heads[chat] for chat in self.chats[client])
@@ -157,10 +179,10 @@ class Crowd:
         def is_answered(client: Client) -> bool:
             return bool(client.waits) and client.waits[-1][1] > began
 
-        await until(
+        await eventually(
             lambda: (
-                all(client.is_synced and has_news(client) for client in self.everyone)
-                and all(is_answered(client) for client in self.clients)
+                all(client.is_synced and has_news(client) for client in concerned)
+                and all(is_answered(client) for client in self.talkers)
             ),
             patience_s,
         )
@@ -179,7 +201,7 @@ class Crowd:
         """Wait until nobody lacks anything; returns how many seconds it took."""
         began = time.monotonic()
         try:
-            await until(lambda: not self.lacking(), patience_s)
+            await eventually(lambda: not self.lacking(), patience_s)
         except TimeoutError:
             raise AssertionError(f"after {patience_s:.0f} s {self.lacking()} messages have not arrived") from None
         return time.monotonic() - began
@@ -213,20 +235,33 @@ class Crowd:
         return [client.record for client in self.everyone]
 
 
+def new_seed() -> int:
+    """A seed, printed, so that a failed run can be repeated with its traffic."""
+    print(f"seed {(seed := random.randrange(1 << 32))}")
+    return seed
+
+
+async def eventually(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+    """Look again and again until it is so, no oftener than a large crowd can bear. Raises TimeoutError."""
+    async with asyncio.timeout(patience_s):
+        while not condition():  # noqa: ASYNC110 - conditions of all kinds
+            await asyncio.sleep(0.02)
+
+
 @asynccontextmanager
 async def crowd(
     addresses: Callable[[], Sequence[str]], people: int, seed: int, *,
-    window: int = 4, desktops: int = 0, pace_s: float = 0.0, pong_s: float = 3.0,
+    window: int = 4, desktops: int = 0, pace_s: float = 0.0, ping_s: float = 2.0, pong_s: float = 3.0,
+    talkers: int | None = None,
 ) -> AsyncIterator[Crowd]:  # fmt: skip
     """`people` clients with their chats, connected, the first `desktops` of them with a second device."""
-    print(f"seed {seed}")
 
     def make(number: int, dev: str, place: int) -> Client:
-        return Client(addresses, f"user{seed}-{number}", dev, window=window, place=place, pong_s=pong_s)
+        return Client(addresses, f"user{seed}-{number}", dev, window=window, place=place, ping_s=ping_s, pong_s=pong_s)
 
     phones = [make(number, "phone", number) for number in range(people)]
     seconds = [make(number, "desktop", number + 1) for number in range(desktops)]
-    crowd = Crowd(phones, seed, seconds, pace_s)
+    crowd = Crowd(phones, seed, seconds, pace_s, talkers)
     try:
         await crowd.connects()
         await crowd.opens_chats()

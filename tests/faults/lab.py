@@ -25,7 +25,7 @@ from tests.faults.ports import Port
 from tests.faults.postgres_server import DATABASE, PostgresServer
 from tests.faults.process import Node
 from tests.faults.programs import Program
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import PostgresProxy, Proxy
 from tests.faults.redis_server import RedisCluster, RedisServer
 
 Bus: TypeAlias = Literal["local", "redis", "cluster"]
@@ -41,6 +41,7 @@ NODE_SETTINGS = {
     "MIM_RECONNECT_SPREAD_S": "3",
     "MIM_DRAIN_S": "5",
     "MIM_DATABASE_POOL": "6",
+    "MIM_COMMIT_WAIT_S": "3",
 }
 
 
@@ -57,8 +58,7 @@ class Lab:
         self.cluster = RedisCluster(folder / "cluster") if bus == "cluster" else None
         doors = self._ports[nodes:]
         self.database_proxies = [
-            Proxy(server.address, ("127.0.0.1", door.number))
-            for server, door in zip(self.databases, doors, strict=False)
+            PostgresProxy(server.url, port=door) for server, door in zip(self.databases, doors, strict=False)
         ]
         self.redis_proxy = Proxy(self.redis.address, ("127.0.0.1", doors[2].number))
         hosts = ",".join(f"127.0.0.1:{door.number}" for door in doors[:2])
@@ -151,7 +151,7 @@ class Lab:
         """Wait until every node that runs says so."""
         async with httpx.AsyncClient(timeout=2) as http, asyncio.timeout(READY_S):
             for node in self.nodes:
-                while node.is_running and not await _is_green(http, node):
+                while node.is_running and not await _is_green(http, node):  # noqa: ASYNC110 - asked from outside
                     await asyncio.sleep(0.05)
 
     def programs(self) -> list[Program]:
@@ -176,7 +176,7 @@ class Lab:
         return self.primary.url
 
     @property
-    def database_proxy(self) -> Proxy:
+    def database_proxy(self) -> PostgresProxy:
         """The one before the present primary."""
         return self.database_proxies[self.databases.index(self.primary)]
 
@@ -192,11 +192,16 @@ async def _is_green(http: httpx.AsyncClient, node: Node) -> bool:
         return False
 
 
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="mim-lab-"))
+    folder.chmod(0o711)  # as root, Postgres runs as somebody else
+    return folder
+
+
 @asynccontextmanager
 async def lab(nodes: int = 3, bus: Bus = "redis", **settings: str) -> AsyncIterator[Lab]:
     """Run a lab until the block ends. `settings` are MIM_* variables of its nodes."""
-    folder = Path(tempfile.mkdtemp(prefix="mim-lab-"))
-    folder.chmod(0o711)  # as root, Postgres runs as somebody else
+    folder = _folder()
     made = Lab(folder, nodes, bus, settings)
     try:
         await made.starts()

@@ -91,7 +91,7 @@ class Proxy:
         if server is not None:
             server.close()
             if isinstance(self._here, str):
-                Path(self._here).unlink(missing_ok=True)
+                Path(self._here).unlink(missing_ok=True)  # noqa: ASYNC240
         self.cut()
 
     def delay(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Redis processes for the drills: one alone, or a cluster of shards. Nothing is kept on disk, so who returns is empty."""
+"""Redis processes for the drills: one alone, or a cluster of shards. Nothing is kept on disk: who returns is empty."""
 
 import asyncio
 import os
@@ -65,7 +65,7 @@ class RedisServer(Program):
 
 
 class RedisCluster:
-    """Shards of one master each, and a replica of the first. A shard that is started again has its slots and no data."""
+    """Shards of one master each, and a replica of the first. A shard that starts again has its slots and no data."""
 
     def __init__(self, folder: Path, shards: int = 3) -> None:
         self._ports: list[Port] = []  # of the cluster's bus

@@ -1,13 +1,12 @@
 """SIGTERM with traffic under way: what was taken is answered, everybody hears BYE, and the process ends in time."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 
-from tests.faults.clients import Client
-from tests.faults.crowd import crowd
 from loadtest.invariants import Stored, check, read_stored
+from tests.faults.clients import Client
+from tests.faults.crowd import crowd, new_seed
 from tests.faults.process import ServerProcess
 from tests.faults.proxy import PostgresProxy
 from tests.harness import ACK, BYE, NACK, READ, SEND, direct, running
@@ -20,7 +19,7 @@ LITTLE_S = 5  # to stop Postgres, which writes a checkpoint, on a busy machine
 async def test_sigterm_in_the_middle_of_traffic(processes: Callable[..., ServerProcess]) -> None:
     server = processes(MIM_DRAIN_S=str(DRAIN_S), MIM_SEND_RATE="1000", MIM_SEND_BURST="1000")
     await server.starts()
-    async with crowd(lambda: [server.ws], PEOPLE, random.randrange(1 << 32), window=16) as people:
+    async with crowd(lambda: [server.ws], PEOPLE, new_seed(), window=16) as people:
         people.starts_talking()
         await people.talks_on(1000)
         for client in people.clients:

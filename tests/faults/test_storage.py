@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import AsyncIterator
 
@@ -11,7 +10,7 @@ import pytest
 
 from loadtest.invariants import check, read_stored
 from tests.conftest import execute
-from tests.faults.crowd import crowd
+from tests.faults.crowd import crowd, new_seed
 from tests.faults.proxy import PostgresProxy
 from tests.harness import (
     ACK,
@@ -42,7 +41,7 @@ async def test_a_connection_cut_in_mid_commit_neither_loses_nor_doubles(
 ) -> None:
     async with (
         running(proxy.url, send_rate=1000.0, send_burst=1000) as server,
-        crowd(lambda: [server.ws], 40, random.randrange(1 << 32)) as people,
+        crowd(lambda: [server.ws], 40, new_seed()) as people,
     ):
         people.starts_talking()
         for number in range(12):
