@@ -124,7 +124,7 @@ def _say(line: str) -> None:
 def table(outcomes: Sequence[Outcome]) -> str:
     """One row a drill."""
     head = ("fault", "acked", "lost", "doubled", "disordered", "unread", "back s", "")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for outcome in outcomes:
         counts = outcome.verdict.counts
         zeros = [str(counts[column]) for column in ("lost", "doubled", "out of order", "unread wrong")]

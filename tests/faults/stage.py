@@ -57,7 +57,8 @@ class Drill:
     long_s: float = 10.0
     short_s: float = 2.0
     bus: Bus = "redis"
-    crowd: dict[str, Any] = field(default_factory=dict)  # what differs from the scale, in the long form
+    crowd: dict[str, Any] = field(default_factory=dict)  # what differs from the scale in the long form
+    small: dict[str, Any] = field(default_factory=dict)  # and in the short one
 
 
 @dataclass

@@ -6,6 +6,7 @@ from tests.faults.drills import herd, mischief, nodes, postgres, redis
 from tests.faults.stage import Drill
 
 HERD: Final = {"people": 2000, "desktops": 0, "talkers": 40, "pace_s": 0.5, "ping_s": 30.0, "pong_s": 30.0}
+SMALL_HERD: Final = {**HERD, "people": 400, "talkers": 20, "pace_s": 0.3}
 FEW: Final = {"people": 20, "desktops": 4}
 
 DRILLS: Final = [
@@ -23,8 +24,8 @@ DRILLS: Final = [
     Drill("postgres-cut", "connections cut in mid-commit", postgres.cut),
     Drill("postgres-lost", "Postgres primary lost, synchronous standby promoted", postgres.fail_over, short_s=1),
     Drill("slow-reader", "a client reads nothing while its group talks", herd.read_nothing, crowd=FEW),
-    Drill("all-dropped", "all clients dropped at once", herd.drop_all, crowd=HERD),
-    Drill("all-restarted", "all nodes killed and started at once", herd.restart_all, crowd=HERD),
+    Drill("all-dropped", "all clients dropped at once", herd.drop_all, crowd=HERD, small=SMALL_HERD),
+    Drill("all-restarted", "all nodes killed and started at once", herd.restart_all, crowd=HERD, small=SMALL_HERD),
     Drill("random", "many faults at random, overlapping", mischief.at_random, long_s=120, short_s=12),
     Drill("shard-emptied", "SIGKILL of a Redis Cluster shard, empty on return", redis.empty_shard, bus="cluster"),
     Drill("shard-replaced", "a Redis Cluster shard replaced by its replica", redis.replace_shard, bus="cluster"),
