@@ -28,15 +28,13 @@ much, :mod:`loadtest.tally` asks less of each client.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
-from typing import Any
+from itertools import pairwise
 
-import asyncpg
-import orjson
+from loadtest.record import Record, Sent
+from loadtest.stored import Stored
 
-Body = Any  # a string, or a map with `t`
 SHOWN = 10  # violations of one kind that are told in full
 
 # The invariants by name, and the column of a drill's table in which a violation counts.
@@ -59,180 +57,6 @@ COLUMN = {
 }
 
 
-@dataclass(slots=True)
-class Sent:
-    """A message as its client knows it. Attempts and acknowledgements are numbered in the order of their happening."""
-
-    chat: int
-    body: Body
-    first: tuple[int, int]  # connection and number of the first attempt
-    last: tuple[int, int]  # of the newest attempt
-    settled: int = 0  # number of the first acknowledgement
-    seq: int = 0
-    at: int = 0
-    refused: str = ""  # code of the newest NACK, "" when there was none since the last attempt
-
-    @property
-    def is_acknowledged(self) -> bool:
-        """Whether the client may rely on it."""
-        return self.settled > 0
-
-
-class Record:
-    """What one client, a device of a user, did and heard over all of its connections."""
-
-    def __init__(self, user: int, device: int) -> None:
-        self.user = user
-        self.device = device
-        self.sent: dict[int, Sent] = {}  # by cid, which a device never uses twice
-        self.received: dict[tuple[int, int], tuple[int, Body]] = {}  # (chat, seq): sender, body
-        self.reads: dict[int, int] = {}  # chat: highest READ that is certain to have been heard
-        self.attempted_reads: dict[int, int] = {}  # chat: highest READ that was sent at all
-        self.changes: set[tuple[int, int]] = set()  # (chat, rev) of every change received
-        self.knew: dict[
-            int, int
-        ] = {}  # chat: rev of its first CHAT, if that was above 0; earlier changes need not come
-        self.shows: dict[int, tuple[int, int]] = {}  # chat: head and watermark as the client has them at the end
-        self.repeats = 0  # messages received again, which is allowed
-        self.disorders = 0  # new live messages with a seq below one received before on the same connection
-        self.conflicts: list[str] = []  # answers that contradict earlier ones
-        self._waiting: dict[int, None] = {}  # unacknowledged cids in the order of their first sending
-        self._newest: dict[int, int] = {}
-        self._connection = 0
-        self._number = 0
-
-    def connects(self) -> int:
-        """A new connection begins; returns its number for `sends`."""
-        self._connection += 1
-        self._newest.clear()
-        return self._connection
-
-    def sends(self, connection: int, chat: int, cid: int, body: Body) -> None:
-        """SEND goes out, for the first time or again. Call it in the order of sending."""
-        self._number += 1
-        attempt = (connection, self._number)
-        known = self.sent.get(cid)
-        if known is None:
-            self.sent[cid] = Sent(chat, body, attempt, attempt)
-            self._waiting[cid] = None
-        else:
-            known.last = attempt
-            known.refused = ""
-
-    def acknowledged(self, cid: int, seq: int, at: int) -> None:
-        """ACK came."""
-        self._number += 1
-        known = self.sent.get(cid)
-        if known is None:
-            self.conflicts.append(f"an ACK for cid {cid} that was never sent")
-        elif not known.is_acknowledged:
-            known.settled, known.seq, known.at = self._number, seq, at
-            del self._waiting[cid]
-        elif (known.seq, known.at) != (seq, at):
-            self.conflicts.append(f"cid {cid} acknowledged as {(known.seq, known.at)}, then as {(seq, at)}")
-
-    def refused(self, cid: int, code: str) -> None:
-        """NACK came."""
-        known = self.sent.get(cid)
-        if known is None:
-            self.conflicts.append(f"a NACK for cid {cid} that was never sent")
-        elif known.is_acknowledged:
-            self.conflicts.append(f"cid {cid} refused with {code} after its ACK")
-        else:
-            known.refused = code
-
-    def receives(self, chat: int, seq: int, sender: int, body: Body, *, live: bool = True) -> None:
-        """MSG came: live, or (`live=False`) in a sync or a page, where the order says nothing."""
-        known = self.received.get((chat, seq))
-        if known is None:
-            self.received[chat, seq] = (sender, body)
-            if live and seq < self._newest.get(chat, 0):
-                self.disorders += 1
-        else:
-            self.repeats += 1
-            if known != (sender, body):
-                self.conflicts.append(f"chat {chat} seq {seq} received as two different messages")
-        if live:
-            self._newest[chat] = max(seq, self._newest.get(chat, 0))
-
-    def says_read(self, chat: int, seq: int, *, certain: bool) -> None:
-        """READ goes out. `certain` when this connection is known to have lived on until the watermark was stored."""
-        self.attempted_reads[chat] = max(seq, self.attempted_reads.get(chat, 0))
-        if certain:
-            self.reads[chat] = max(seq, self.reads.get(chat, 0))
-
-    @property
-    def acknowledged_cids(self) -> list[int]:
-        """The cids that got an ACK."""
-        return [cid for cid, sent in self.sent.items() if sent.is_acknowledged]
-
-    @property
-    def unacknowledged(self) -> list[int]:
-        """The cids to send again, in the order of their first sending."""
-        return list(self._waiting)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A stored message."""
-
-    chat: int
-    seq: int
-    sender: int
-    device: int
-    cid: int
-    at: int
-    body: Body
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What the database holds, read in one snapshot."""
-
-    messages: Mapping[int, Sequence[Row]]  # chat: by rising seq
-    heads: Mapping[int, int]  # chat: seq of the newest message
-    members: Mapping[tuple[int, int], tuple[int, int]]  # (chat, user) present: first seq that may be seen, watermark
-    revs: Mapping[int, int] = field(default_factory=dict)  # chat: rev of the newest change
-
-
-async def read_stored(url: str, chats: Iterable[int] | None = None) -> Stored:
-    """Read everything that the invariants speak of from the database `url`: of these chats, or of all."""
-    only = None if chats is None else list(chats)
-    connection = await asyncpg.connect(url)
-    try:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            messages = await connection.fetch(MESSAGES, only)
-            heads = await connection.fetch(CHATS, only)
-            members = await connection.fetch(MEMBERS, only)
-    finally:
-        await connection.close()
-    rows = (
-        Row(chat, seq, sender, device, cid, at, _body(text, extra))
-        for chat, seq, sender, device, cid, at, text, extra in messages
-    )
-    return Stored(
-        messages={chat: list(group) for chat, group in groupby(rows, key=lambda row: row.chat)},
-        heads={chat: head for chat, head, _ in heads},
-        members={(chat, user): (first, read) for chat, user, first, read in members},
-        revs={chat: rev for chat, _, rev in heads},
-    )
-
-
-MESSAGES = """
-    select chat_id, seq, sender, device_id, cid, at, text, extra::text from message
-    where $1::bigint[] is null or chat_id = any($1) order by chat_id, seq
-"""
-CHATS = "select id, head, rev from chat where $1::bigint[] is null or id = any($1)"
-MEMBERS = """
-    select chat_id, user_id, first_seq, read_seq from member
-    where left_at is null and ($1::bigint[] is null or chat_id = any($1))
-"""
-
-
-def _body(text: str, extra: str | None) -> Body:
-    return text if extra is None else {**orjson.loads(extra), "t": text}
-
-
 @dataclass
 class Verdict:
     """The outcome. `violations` maps an invariant to the sentences that tell where it is broken."""
@@ -248,6 +72,20 @@ class Verdict:
         """Note a violation."""
         self.violations[invariant].append(where)
         self.counts[COLUMN[invariant]] += times
+
+    def add(self, other: "Verdict") -> None:
+        """Take another part's outcome into this one."""
+        self.messages += other.messages
+        self.acknowledged += other.acknowledged
+        self.received += other.received
+        self.repeats += other.repeats
+        self.counts += other.counts
+        for invariant, places in other.violations.items():
+            self.violations[invariant] += places
+
+    def sentences(self, shown: int = SHOWN) -> list[str]:
+        """The first places where each invariant is broken."""
+        return [f"{name}: {place}" for name, places in self.violations.items() for place in places[:shown]]
 
     def __str__(self) -> str:
         lines = [

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from loadtest.invariants import check, read_stored
+from loadtest.invariants import check
+from loadtest.stored import read_stored
 from tests.faults.crowd import crowd, new_seed
 from tests.faults.process import ServerProcess
 

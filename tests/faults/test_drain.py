@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from loadtest.invariants import Stored, check, read_stored
+from loadtest.invariants import check
+from loadtest.stored import Stored, read_stored
 from tests.faults.clients import Client
 from tests.faults.crowd import crowd, new_seed
 from tests.faults.process import ServerProcess
