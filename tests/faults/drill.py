@@ -82,9 +82,16 @@ async def _until_told(chosen: Sequence[Drill], seed: int, seconds: float | None)
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     print(f"seed {seed}; repeat with --seed {seed}")
-    outcomes = []
-    for _, drills in groupby(chosen, key=lambda drill: drill.bus):
-        outcomes += await _all(list(drills), seed, seconds)
+    outcomes: list[Outcome] = []
+    try:
+        for _, drills in groupby(chosen, key=lambda drill: drill.bus):
+            outcomes += await _all(list(drills), seed, seconds)
+    except FAILURES as exc:  # those of a drill are told in its row
+        print(f"the lab does not start: {exc or type(exc).__name__}", file=sys.stderr)
+        return WRONG
+    except asyncio.CancelledError:
+        print("ended before its end", file=sys.stderr)
+        return WRONG
     print("\n" + table(outcomes))
     return 0 if all(outcome.is_sound for outcome in outcomes) else BROKEN
 
