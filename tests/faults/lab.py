@@ -82,25 +82,25 @@ class Lab:
 
     # -- the life of it --------------------------------------------------------------------
 
-    async def starts(self) -> None:
+    async def start(self) -> None:
         """Start everything and wait until it serves."""
         await asyncio.gather(self._starts_database(), self._starts_redis())
         for proxy in (*self.database_proxies, self.redis_proxy):
             await proxy.__aenter__()
-        await self.nodes[0].starts()  # it migrates; the others find it done
-        await asyncio.gather(*(node.starts() for node in self.nodes[1:]))
+        await self.nodes[0].start()  # it migrates; the others find it done
+        await asyncio.gather(*(node.start() for node in self.nodes[1:]))
         await self.is_ready()
 
     async def _starts_database(self) -> None:
         await self.primary.makes()
-        await self.primary.starts()
+        await self.primary.start()
         await self.primary.asks(f"create database {DATABASE}", database="postgres")
         await self.follows()
 
     async def follows(self) -> None:
         """The standby, whatever it was before, becomes a copy of the primary and follows it."""
         await self.standby.copies(self.primary)
-        await self.standby.starts()
+        await self.standby.start()
         await self.primary.has_standby()
 
     async def fails_over(self) -> None:
@@ -112,9 +112,9 @@ class Lab:
 
     async def _starts_redis(self) -> None:
         if self.cluster is not None:
-            await self.cluster.starts()
+            await self.cluster.start()
         elif self.bus == "redis":
-            await self.redis.starts()
+            await self.redis.start()
 
     async def mends(self) -> None:
         """End every fault: what is frozen goes on, what is dead is started, and everything serves again."""
@@ -127,13 +127,13 @@ class Lab:
         await self._mends_redis()
         for node in self.nodes:
             if not node.is_running:
-                await node.starts()
+                await node.start()
         await self.is_ready()
 
     async def _mends_database(self) -> None:
         if not self.primary.is_running:
             await self.primary.is_gone()
-            await self.primary.starts()
+            await self.primary.start()
         if not self.standby.is_running:
             await self.standby.is_gone()
             await self.follows()
@@ -142,10 +142,10 @@ class Lab:
         if self.cluster is not None:
             for server in self.cluster.servers:
                 if not server.is_running:
-                    await server.starts()
+                    await server.start()
             await self.cluster.is_whole()
         elif self.bus == "redis" and not self.redis.is_running:
-            await self.redis.starts()
+            await self.redis.start()
 
     async def is_ready(self) -> None:
         """Wait until every node that runs says so."""
@@ -204,7 +204,7 @@ async def lab(nodes: int = 3, bus: Bus = "redis", **settings: str) -> AsyncItera
     folder = _folder()
     made = Lab(folder, nodes, bus, settings)
     try:
-        await made.starts()
+        await made.start()
         yield made
     finally:
         await made.ends()

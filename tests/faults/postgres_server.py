@@ -74,7 +74,7 @@ class PostgresServer(Program):
         await self._runs("rm", "-rf", str(self._cluster))
         await self._runs("pg_basebackup", *where, "-D", str(self._cluster), "-R", "-X", "stream", "-c", "fast", "-N")
 
-    async def starts(self) -> None:
+    async def start(self) -> None:
         """Start and wait until it answers queries."""
         self.begins()
         await self.answers()

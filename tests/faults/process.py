@@ -31,7 +31,7 @@ class Node(Program):
         """Where its socket is, or was."""
         return self.url.replace("http", "ws", 1) + "/v1/ws"
 
-    async def starts(self) -> None:
+    async def start(self) -> None:
         """Start and wait until it listens."""
         self.begins()
         await self.listens()

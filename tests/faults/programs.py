@@ -46,7 +46,7 @@ class Program:
             )
         self.is_frozen = False
 
-    async def starts(self) -> None:
+    async def start(self) -> None:
         """Start and wait until it serves."""
         raise NotImplementedError
 

@@ -30,7 +30,7 @@ class RedisServer(Program):
         """Where it listens."""
         return "127.0.0.1", self.port.number
 
-    async def starts(self) -> None:
+    async def start(self) -> None:
         """Start, empty, and wait until it answers."""
         program = shutil.which("redis-server")
         assert program, "redis-server is not installed; `apt-get install redis-server` has it"
@@ -91,9 +91,9 @@ class RedisCluster:
         """For a node: any member leads to the others."""
         return f"redis+cluster://127.0.0.1:{self.masters[-1].port.number}"
 
-    async def starts(self) -> None:
+    async def start(self) -> None:
         """Start the members, share out the slots, and wait until all agree."""
-        await asyncio.gather(*(server.starts() for server in self.servers))
+        await asyncio.gather(*(server.start() for server in self.servers))
         share = SLOTS // len(self.masters)
         for number, master in enumerate(self.masters):
             last = SLOTS - 1 if master is self.masters[-1] else (number + 1) * share - 1

@@ -11,8 +11,6 @@ from loadtest.invariants import Verdict
 from tests.faults.crowd import Crowd, crowd
 from tests.faults.lab import Bus, Lab
 
-STEADY = 100  # messages before a fault and after it
-
 
 @dataclass(frozen=True)
 class Scale:
@@ -24,11 +22,11 @@ class Scale:
     ping_s: float = 2.0
     pong_s: float = 3.0
     talkers: int | None = None
-    seconds: float | None = None  # how long a fault lasts; None: the drill's own
+    steady: int = 200  # messages before a fault and after it
 
 
 LONG = Scale()
-SHORT = Scale(people=20, desktops=4, pace_s=0.25, ping_s=1.0, pong_s=2.0)
+SHORT = Scale(people=20, desktops=4, pace_s=0.25, ping_s=1.0, pong_s=2.0, steady=40)
 
 
 @dataclass
@@ -92,7 +90,7 @@ async def carry_out(
         stage = Stage(lab, people, seconds, random.Random(seed), tell)
         people.starts_talking()
         await people.is_served()
-        await people.talks_on(STEADY)
+        await people.talks_on(scale.steady)
         tell(f"{drill.name}: {drill.fault}")
         back_s = await drill.act(stage)
         tell(f"{drill.name}: service is back after {back_s:.1f} s")
@@ -100,7 +98,7 @@ async def carry_out(
         if not people.is_talking:
             people.starts_talking()
         await people.is_served()
-        await people.talks_on(STEADY)
+        await people.talks_on(scale.steady)
         await people.stops_talking()
         await people.have_everything()
         verdict = await people.verdict(lab.database_url)

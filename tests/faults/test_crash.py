@@ -14,7 +14,7 @@ FAST = {"MIM_SEND_RATE": "1000", "MIM_SEND_BURST": "1000"}
 
 async def test_kill_9_in_the_middle_of_200_senders(processes: Callable[..., ServerProcess]) -> None:
     server = processes(**FAST)
-    await server.starts()
+    await server.start()
     async with crowd(lambda: [server.ws], SENDERS, new_seed()) as people:
         people.starts_talking()
         await people.talks_on(BEFORE)
@@ -25,13 +25,13 @@ async def test_kill_9_in_the_middle_of_200_senders(processes: Callable[..., Serv
         untold = in_doubt & {(row.device, row.cid) for rows in left.messages.values() for row in rows}
         print(f"{len(in_doubt)} messages in doubt, {len(untold)} of them stored")
         assert in_doubt, "nobody was sending"
-        await server.starts()
+        await server.start()
         await people.talks_on(BEFORE)
 
         server.kill()
         assert server.kill_postgres() > 1
         await server.is_gone()
-        await server.starts()
+        await server.start()
         await people.talks_on(BEFORE)
 
         await people.stops_talking()

@@ -19,7 +19,7 @@ LITTLE_S = 5  # to stop Postgres, which writes a checkpoint, on a busy machine
 
 async def test_sigterm_in_the_middle_of_traffic(processes: Callable[..., ServerProcess]) -> None:
     server = processes(MIM_DRAIN_S=str(DRAIN_S), MIM_SEND_RATE="1000", MIM_SEND_BURST="1000")
-    await server.starts()
+    await server.start()
     async with crowd(lambda: [server.ws], PEOPLE, new_seed(), window=16) as people:
         people.starts_talking()
         await people.talks_on(1000)
@@ -33,7 +33,7 @@ async def test_sigterm_in_the_middle_of_traffic(processes: Callable[..., ServerP
         check_farewells(people.clients)
         assert server.complaints() == []
 
-        await server.starts()
+        await server.start()
         check_nothing_unsaid(people.clients, await read_stored(server.database_url))
         await people.returns()
         await people.stops_talking()
@@ -64,7 +64,7 @@ def check_nothing_unsaid(clients: list[Client], stored: Stored) -> None:
 
 async def test_an_idle_server_ends_at_once(processes: Callable[..., ServerProcess]) -> None:
     server = processes(MIM_DRAIN_S=str(DRAIN_S))
-    await server.starts()
+    await server.start()
     server.terminate()
     assert await server.ends(within_s=3) == 0
     await server.is_gone(within_s=1)

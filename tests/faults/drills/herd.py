@@ -28,7 +28,7 @@ async def restart_all(stage: Stage) -> float:
     for node in stage.lab.nodes:
         node.kill()
     began = time.monotonic()
-    await asyncio.gather(*(node.starts() for node in stage.lab.nodes))
+    await asyncio.gather(*(node.start() for node in stage.lab.nodes))
     took = time.monotonic() - began
     return took + await _all_return(stage)
 

@@ -82,7 +82,7 @@ class Mischief:
         """A node cannot start while Postgres is away; whoever looks after it tries again."""
         for attempt in range(START_ATTEMPTS):
             try:
-                await program.starts()
+                await program.start()
             except AssertionError:
                 if not isinstance(program, Node) or attempt == START_ATTEMPTS - 1:
                     raise

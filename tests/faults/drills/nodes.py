@@ -44,7 +44,7 @@ async def restart_in_turn(stage: Stage) -> float:
         assert await node.ends(within_s=SOON_S) == 0, node.log()
         ended = time.monotonic() - began
         longest = max(longest, await served)
-        await node.starts()
+        await node.start()
         stage.tell(f"{node.name} drained within {ended:.1f} s")
     await stage.lab.is_ready()
     return longest
@@ -55,7 +55,7 @@ async def die_untold(stage: Stage) -> float:
     people, node = stage.people, stage.lab.nodes[0]
     node.kill()
     node.module = ("tests.faults.crashing",)
-    await node.starts()
+    await node.start()
     await people.is_served()
     while not (there := [c for c in people.talkers if c.url == node.ws and c.is_synced]):
         people.clients[0].drops()  # until somebody is there

@@ -15,7 +15,7 @@ async def kill(stage: Stage) -> float:
     primary.kill()
     await _is_refused(stage)
     await primary.is_gone()
-    await primary.starts()
+    await primary.start()
     return await stage.people.is_served()
 
 

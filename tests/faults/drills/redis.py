@@ -19,7 +19,7 @@ async def kill(stage: Stage) -> float:
     async def die() -> None:
         redis.kill()
 
-    return await _unnoticed(stage, die, redis.starts)
+    return await _unnoticed(stage, die, redis.start)
 
 
 async def freeze(stage: Stage) -> float:
@@ -69,7 +69,7 @@ async def empty_shard(stage: Stage) -> float:
         shard.kill()
 
     async def come_back() -> None:
-        await shard.starts()
+        await shard.start()
         await cluster.is_whole()
 
     return await _unnoticed(stage, die, come_back)
