@@ -6,21 +6,20 @@ next batch of messages that has been committed is neither acknowledged nor publi
 
 import os
 import signal
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mim.__main__ import main
 from mim.chat.sending import Sending
-from mim.store.committer import Pending
 
 FILE = Path("crash")
 
 
-def die_or_go_on(sending: Sending, batch: Sequence[Pending]) -> None:
-    """Stands for `Sending.committed`."""
+def die_or_go_on(sending: Sending, *batch: Any) -> None:
+    """Stands for `Sending.committed`, with whatever it takes."""
     if FILE.exists():
         os.kill(os.getpid(), signal.SIGKILL)
-    committed(sending, batch)
+    committed(sending, *batch)
 
 
 if __name__ == "__main__":
