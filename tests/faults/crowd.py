@@ -81,17 +81,19 @@ class Crowd:
     async def opens_chats(self) -> None:
         """A direct chat for every two, a group for every ten."""
         for one, other in zip(self.clients[::2], self.clients[1::2], strict=True):
-            await self._opens([one, other], kind="direct")
+            await self.opens([one, other], kind="direct")
         for start in range(0, len(self.clients), GROUP):
-            await self._opens(self.clients[start : start + GROUP], kind="group")
+            await self.opens(self.clients[start : start + GROUP], kind="group")
 
-    async def _opens(self, people: list[Client], kind: str) -> None:
+    async def opens(self, people: Sequence[Client], kind: str) -> int:
+        """A new chat, in which its members talk from then on like in their others."""
         users = {client.record.user for client in people}
         others = [client.record.user for client in people[1:]]
         chat = int((await people[0].calls("chat.create", kind=kind, members=others))["chat"])
         self._members[chat] = [client for client in self.everyone if client.record.user in users]
         for client in self._members[chat]:
             self.chats[client].append(chat)
+        return chat
 
     def members(self, chat: int) -> list[Client]:
         """The devices of a chat's members."""

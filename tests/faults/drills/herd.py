@@ -60,11 +60,11 @@ async def read_nothing(stage: Stage) -> float:
     group = people.chats[slow][1]
     others = [client for client in people.members(group) if client.record.user != slow.record.user]
     node = next(node for node in stage.lab.nodes if node.ws == slow.url)
-    connections, memory = slow.connections, rss_kib(node.pid)
+    connections, memory, closed = slow.connections, rss_kib(node.pid), await _closed_as_slow(node.url)
     highest = memory
     slow.stops_reading()
     async with asyncio.timeout(SLOW_S):
-        while not await _closed_as_slow(node.url):
+        while await _closed_as_slow(node.url) == closed:
             await asyncio.gather(*(client.sends(group, LARGE) for client in others))
             highest = max(highest, rss_kib(node.pid))
     for client in others:
@@ -82,10 +82,9 @@ async def read_nothing(stage: Stage) -> float:
     return back_s
 
 
-async def _closed_as_slow(url: str) -> bool:
+async def _closed_as_slow(url: str) -> float:
+    """How many connections a node has closed as slow."""
     async with httpx.AsyncClient() as http:
         answer = await http.get(f"{url}/metrics")
-    return any(
-        line.startswith("mim_closes_total") and 'reason="slow"' in line and float(line.split()[-1]) > 0
-        for line in answer.text.splitlines()
-    )
+    slow = [line for line in answer.text.splitlines() if line.startswith('mim_closes_total{reason="slow"')]
+    return sum(float(line.split()[-1]) for line in slow)

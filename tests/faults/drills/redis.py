@@ -2,13 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
+from tests.faults.clients import Client
+from tests.faults.crowd import Crowd
 from tests.faults.stage import Stage
 
 Step = Callable[[], Awaitable[object]]
 SOON_S = 30.0
 PATIENT_S = 5.0  # an ACK that takes longer was kept waiting by the fault
+MOVER = 8  # every so many clients lose their connection during a fault
+NEW_GROUP = 6
 FETCHED_S = 1.0  # time for the gaps that clients see by themselves
 
 
@@ -89,13 +93,20 @@ async def _nothing() -> None:
 async def _unnoticed(stage: Stage, begins: Step, ends: Step, *, loses: bool = True) -> float:
     """Talk through the fault, fall silent, end it: everything must arrive, though nobody sends or reconnects.
 
+    During the fault a new group is made and talked in, and a few clients lose their connections and come back.
     `loses`: messages must be lacking when the fault ends, or the drill would show nothing.
     """
     people = stage.people
-    connections = sum(client.connections for client in people.everyone)
+    connections = {client: client.connections for client in people.everyone}
     began = time.monotonic()
     await begins()
+    movers = people.everyone[::MOVER]
+    for client in movers:
+        client.drops()
+        connections[client] += 1
+    await _meets(people, movers)
     await asyncio.sleep(max(0.0, began + stage.seconds - time.monotonic()))
+    await people.is_back(SOON_S)
     during = sum(start >= began for client in people.clients for start, _ in client.waits)
     await people.stops_talking()
     slowest = max(end - start for client in people.clients for start, end in client.waits if start >= began)
@@ -112,5 +123,14 @@ async def _unnoticed(stage: Stage, begins: Step, ends: Step, *, loses: bool = Tr
         f"{sum(client.fetches for client in people.everyone) - fetches} pages asked for"
     )
     assert slowest < PATIENT_S, f"an ACK took {slowest:.1f} s"
-    assert sum(client.connections for client in people.everyone) == connections, "clients had to reconnect"
+    again = sum(client.connections > connections[client] for client in people.everyone)
+    assert not again, f"{again} clients had to reconnect"
     return back_s
+
+
+async def _meets(people: Crowd, movers: Sequence[Client]) -> None:
+    """A new group with members on every node, who have not heard of it if the bus is away, and its first messages."""
+    creator, *others = [client for client in people.talkers if client not in movers][:NEW_GROUP]
+    chat = await people.opens([creator, *others], kind="group")
+    for text in ("here", "we", "meet"):
+        await creator.sends(chat, text)
