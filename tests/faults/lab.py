@@ -161,8 +161,10 @@ class Lab:
 
     async def ends(self) -> None:
         """Leave nothing behind."""
-        for program in self.programs():
+        for program in (*self.nodes, self.redis, *self.databases):
             program.clean_up()
+        if self.cluster is not None:
+            self.cluster.clean_up()
         for proxy in (*self.database_proxies, self.redis_proxy):
             await proxy.__aexit__(None, None, None)
         for port in self._ports:

@@ -66,10 +66,13 @@ class Node(Program):
                 found.append(orjson.loads(line))
         return [line for line in found if isinstance(line, dict)]
 
+    def mistakes(self) -> list[str]:
+        """What was logged as an error, which is always a mistake of the server: faults of others are warnings."""
+        return [line for line in self.log().splitlines() if '"level": "error"' in line or '"level":"error"' in line]
+
     def complaints(self) -> list[str]:
         """Lines of the log that must not be there: errors and tracebacks."""
-        return [line for line in self.log().splitlines() if '"level": "error"' in line or '"level":"error"' in line
-                or "Traceback" in line]  # fmt: skip
+        return self.mistakes() + [line for line in self.log().splitlines() if "Traceback" in line]
 
     def worker_pids(self) -> list[int]:
         """The processes of its workers, by age."""

@@ -11,6 +11,8 @@ from loadtest.invariants import Verdict
 from tests.faults.crowd import Crowd, crowd
 from tests.faults.lab import Bus, Lab
 
+ERROR_SHOWN = 2000
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -81,6 +83,7 @@ async def carry_out(
 ) -> Outcome:
     """One drill on a lab in which everything runs. Raises AssertionError or TimeoutError when it cannot end."""
     began = time.monotonic()
+    before = {node: len(node.mistakes()) for node in lab.nodes}
     seed = zlib.crc32(f"{seed}/{drill.name}".encode())
     tell(f"{drill.name}: {scale.people} people, seed {seed}")
     async with crowd(
@@ -104,4 +107,6 @@ async def carry_out(
         verdict = await people.verdict(lab.database_url)
         dismissed = [client.dismissed for client in people.everyone if client.dismissed]
     assert not dismissed, f"clients were told not to come back: {dismissed}"
+    mistakes = [line for node in lab.nodes for line in node.mistakes()[before[node] :]]
+    assert not mistakes, f"{len(mistakes)} errors were logged, the first: {mistakes[0][:ERROR_SHOWN]}"
     return Outcome(drill, verdict, back_s, time.monotonic() - began, stage.notes)

@@ -55,7 +55,7 @@ async def test_drill(labs: Labs, drill: Drill) -> None:
         outcome.verdict.raise_if_broken()
     except BaseException:
         for node in running.nodes:
-            print(node.name, node.log()[-2000:])
+            print(node.name, *node.mistakes()[-3:], node.log()[-1000:], sep="\n")
         await labs.close()
         raise
 
