@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check load format clean
+.PHONY: help run serve test check load drill format clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ check: $(DEV_STAMP)  ## lint, formatting and types
 
 load: $(STAMP)  ## measure a private server: chat, group, idle, login, bytes on the wire
 	for scenario in chat group idle login wire; do $(BIN)/python -m loadtest $$scenario || exit 1; done
+
+drill: $(DEV_STAMP)  ## break a small cluster on purpose, fault by fault; ARGS="--only redis" chooses some
+	$(BIN)/python -m tests.faults.drill $(ARGS)
 
 format: $(DEV_STAMP)  ## put the sources into shape
 	$(BIN)/ruff check --fix

@@ -9,10 +9,10 @@ from typing import Final
 
 from loadtest.client import Client, LoadError
 from loadtest.crowd import Crowd, close_all, few_at_a_time, wait_until
-from loadtest.invariants import settle, violations
 from loadtest.meter import LOAD, Meter
 from loadtest.report import Report, percentile
 from loadtest.server import Target
+from loadtest.tally import settle, tally
 
 TEXT: Final = "x" * 64
 WARM_UP_S: Final = 2.0
@@ -55,9 +55,9 @@ async def _run(
     for client in sending:
         client.stop()
     await settle(clients)
-    report.violations = await violations(clients)
-    messages = sum(client.acked for client in clients)
-    deliveries = sum(client.heard for client in clients)
+    verdict = await tally(clients)
+    report.violations = verdict.sentences()
+    messages, deliveries = verdict.acknowledged, verdict.received
     report.checked.append(
         f"{messages:,} messages acknowledged and {deliveries:,} deliveries: none lost, none twice, in order, "
         "no hole in any chat's seqs, watermarks exact"

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from tests.faults.process import ServerProcess
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import PostgresProxy
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def processes() -> Iterator[Callable[..., ServerProcess]]:
     def make(**settings: str) -> ServerProcess:
         folder = Path(tempfile.mkdtemp(prefix="mim-kill-"))
         folder.chmod(0o711)  # as root, Postgres runs as somebody else
-        made.append((ServerProcess(folder, **settings), folder))
+        made.append((ServerProcess("server", folder, **settings), folder))
         return made[-1][0]
 
     yield make
@@ -30,7 +30,7 @@ def processes() -> Iterator[Callable[..., ServerProcess]]:
 
 
 @pytest_asyncio.fixture
-async def proxy(database_url: str) -> AsyncIterator[Proxy]:
+async def proxy(database_url: str) -> AsyncIterator[PostgresProxy]:
     """A proxy before an empty database of one's own."""
-    async with Proxy(database_url) as proxy:
+    async with PostgresProxy(database_url) as proxy:
         yield proxy

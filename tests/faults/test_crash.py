@@ -1,10 +1,10 @@
 """`kill -9` in the middle of 200 senders: nothing acknowledged is lost, nothing in doubt is stored twice."""
 
-import random
 from collections.abc import Callable
 
-from tests.faults.crowd import crowd
-from tests.faults.invariants import check, read_stored
+from loadtest.invariants import check
+from loadtest.stored import read_stored
+from tests.faults.crowd import crowd, new_seed
 from tests.faults.process import ServerProcess
 
 SENDERS = 200
@@ -15,7 +15,7 @@ FAST = {"MIM_SEND_RATE": "1000", "MIM_SEND_BURST": "1000"}
 async def test_kill_9_in_the_middle_of_200_senders(processes: Callable[..., ServerProcess]) -> None:
     server = processes(**FAST)
     await server.start()
-    async with crowd(lambda: server.ws, SENDERS, random.randrange(1 << 32)) as people:
+    async with crowd(lambda: [server.ws], SENDERS, new_seed()) as people:
         people.starts_talking()
         await people.talks_on(BEFORE)
         server.kill()

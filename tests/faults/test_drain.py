@@ -1,15 +1,15 @@
 """SIGTERM with traffic under way: what was taken is answered, everybody hears BYE, and the process ends in time."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 
+from loadtest.invariants import check
+from loadtest.stored import Stored, read_stored
 from tests.faults.clients import Client
-from tests.faults.crowd import crowd
-from tests.faults.invariants import Stored, check, read_stored
+from tests.faults.crowd import crowd, new_seed
 from tests.faults.process import ServerProcess
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import PostgresProxy
 from tests.harness import ACK, BYE, NACK, READ, SEND, direct, running
 
 PEOPLE = 60
@@ -20,7 +20,7 @@ LITTLE_S = 5  # to stop Postgres, which writes a checkpoint, on a busy machine
 async def test_sigterm_in_the_middle_of_traffic(processes: Callable[..., ServerProcess]) -> None:
     server = processes(MIM_DRAIN_S=str(DRAIN_S), MIM_SEND_RATE="1000", MIM_SEND_BURST="1000")
     await server.start()
-    async with crowd(lambda: server.ws, PEOPLE, random.randrange(1 << 32), window=16) as people:
+    async with crowd(lambda: [server.ws], PEOPLE, new_seed(), window=16) as people:
         people.starts_talking()
         await people.talks_on(1000)
         for client in people.clients:
@@ -71,7 +71,7 @@ async def test_an_idle_server_ends_at_once(processes: Callable[..., ServerProces
     assert server.complaints() == []
 
 
-async def test_a_commit_under_way_is_acknowledged_before_the_bye(proxy: Proxy) -> None:
+async def test_a_commit_under_way_is_acknowledged_before_the_bye(proxy: PostgresProxy) -> None:
     node = running(proxy.url)
     server = await node.__aenter__()
     async with server.phone("mina") as mina, server.phone("jun") as jun:
@@ -93,7 +93,7 @@ async def test_a_commit_under_way_is_acknowledged_before_the_bye(proxy: Proxy) -
     assert time.monotonic() - began < 2, "it waited for a socket whose farewell was said"
 
 
-async def test_a_stalled_postgres_does_not_keep_a_server_from_ending(proxy: Proxy) -> None:
+async def test_a_stalled_postgres_does_not_keep_a_server_from_ending(proxy: PostgresProxy) -> None:
     node = running(proxy.url, drain_s=1)
     server = await node.__aenter__()
     async with server.phone("mina") as mina, server.phone("jun") as jun:

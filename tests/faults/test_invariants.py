@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.invariants import Record, Row, Stored, check
+from loadtest.invariants import COLUMN, Verdict, check
+from loadtest.record import Record
+from loadtest.stored import Row, Stored
 
 CHAT, MINA, JUN = 1, 10, 20
 
@@ -30,7 +32,10 @@ def talk() -> tuple[Record, Record, Stored]:
         jun.receives(CHAT, row.seq, MINA, row.body)
     jun.says_read(CHAT, 2, certain=True)
     mina.receives(CHAT, 4, JUN, rows[3].body)
-    return mina, jun, Stored({CHAT: rows}, {CHAT: 4}, {(CHAT, MINA): (1, 3), (CHAT, JUN): (1, 4)})
+    mina.shows[CHAT], jun.shows[CHAT] = (4, 3), (4, 4)
+    mina.changes.update({(CHAT, 1), (CHAT, 2)})
+    jun.changes.update({(CHAT, 1), (CHAT, 2)})
+    return mina, jun, Stored({CHAT: rows}, {CHAT: 4}, {(CHAT, MINA): (1, 3), (CHAT, JUN): (1, 4)}, {CHAT: 2})
 
 
 def test_a_sound_talk_passes() -> None:
@@ -113,6 +118,18 @@ def run_ahead(mina: Record, jun: Record, stored: Stored) -> None:
     members[CHAT, MINA] = (1, 4)
 
 
+def show_less(mina: Record, jun: Record, stored: Stored) -> None:
+    jun.shows[CHAT] = (3, 3)
+
+
+def show_more(mina: Record, jun: Record, stored: Stored) -> None:
+    mina.shows[CHAT] = (4, 4)
+
+
+def not_deliver_a_change(mina: Record, jun: Record, stored: Stored) -> None:
+    jun.changes.discard((CHAT, 2))
+
+
 @pytest.mark.parametrize(
     ("break_it", "invariant"),
     [
@@ -132,6 +149,9 @@ def run_ahead(mina: Record, jun: Record, stored: Stored) -> None:
         (leave_in_doubt, "every message is acknowledged in the end"),
         (drift, "unread counts are exact"),
         (run_ahead, "unread counts are exact"),
+        (show_less, "clients show what is stored"),
+        (show_more, "clients show what is stored"),
+        (not_deliver_a_change, "everybody has every change"),
     ],
 )
 def test_what_is_broken_is_told(break_it: Callable[[Record, Record, Stored], None], invariant: str) -> None:
@@ -139,5 +159,18 @@ def test_what_is_broken_is_told(break_it: Callable[[Record, Record, Stored], Non
     break_it(mina, jun, stored)
     verdict = check([mina, jun], stored)
     assert invariant in verdict.violations
+    assert verdict.counts[COLUMN[invariant]] >= 1
     with pytest.raises(AssertionError, match=invariant):
         verdict.raise_if_broken()
+
+
+def test_counts_are_of_messages_and_add_up() -> None:
+    mina, jun, stored = talk()
+    for seq in (1, 2):
+        del jun.received[CHAT, seq]
+    verdict = Verdict()
+    for _ in range(2):
+        verdict.add(check([mina, jun], stored))
+    assert verdict.counts == {"lost": 4}
+    assert (verdict.messages, verdict.acknowledged, verdict.received) == (8, 8, 4)
+    assert len(verdict.sentences()) == 2

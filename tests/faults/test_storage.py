@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
+from loadtest.invariants import check
+from loadtest.stored import read_stored
 from tests.conftest import execute
-from tests.faults.crowd import crowd
-from tests.faults.invariants import check, read_stored
-from tests.faults.proxy import Proxy
+from tests.faults.crowd import crowd, new_seed
+from tests.faults.proxy import PostgresProxy
 from tests.harness import (
     ACK,
     CALL,
@@ -37,10 +37,12 @@ from tests.harness import (
 WAIT_S = 0.5
 
 
-async def test_a_connection_cut_in_mid_commit_neither_loses_nor_doubles(database_url: str, proxy: Proxy) -> None:
+async def test_a_connection_cut_in_mid_commit_neither_loses_nor_doubles(
+    database_url: str, proxy: PostgresProxy
+) -> None:
     async with (
         running(proxy.url, send_rate=1000.0, send_burst=1000) as server,
-        crowd(lambda: server.ws, 40, random.randrange(1 << 32)) as people,
+        crowd(lambda: [server.ws], 40, new_seed()) as people,
     ):
         people.starts_talking()
         for number in range(12):
@@ -62,7 +64,7 @@ async def test_a_connection_cut_in_mid_commit_neither_loses_nor_doubles(database
 
 
 @contextlib.asynccontextmanager
-async def two_people(proxy: Proxy) -> AsyncIterator[tuple[RunningServer, Phone, Phone, int]]:
+async def two_people(proxy: PostgresProxy) -> AsyncIterator[tuple[RunningServer, Phone, Phone, int]]:
     """A server that waits for storage but briefly, Mina, Jun, and their chat with one message in it."""
     async with (
         running(proxy.url, commit_wait_s=WAIT_S) as server,
@@ -79,7 +81,7 @@ async def two_people(proxy: Proxy) -> AsyncIterator[tuple[RunningServer, Phone, 
 
 @pytest.mark.parametrize("fault", ["stall", "refuse"])
 async def test_without_storage_a_send_waits_its_time_and_its_cid_stays_good(
-    database_url: str, proxy: Proxy, fault: str
+    database_url: str, proxy: PostgresProxy, fault: str
 ) -> None:
     async with two_people(proxy) as (_, mina, jun, chat):
         await away(proxy, fault)
@@ -103,7 +105,7 @@ async def test_without_storage_a_send_waits_its_time_and_its_cid_stays_good(
     assert stored.heads[chat] == 4
 
 
-async def away(proxy: Proxy, fault: str) -> None:
+async def away(proxy: PostgresProxy, fault: str) -> None:
     """Postgres goes away."""
     if fault == "stall":
         proxy.stall()
@@ -124,7 +126,7 @@ async def keeps_sending(phone: Phone, chat: int, body: str, cid: int) -> tuple[i
 
 
 @pytest.mark.parametrize("fault", ["stall", "refuse"])
-async def test_readyz_is_red_while_postgres_is_away(proxy: Proxy, fault: str) -> None:
+async def test_readyz_is_red_while_postgres_is_away(proxy: PostgresProxy, fault: str) -> None:
     async with two_people(proxy) as (server, *_), httpx.AsyncClient(base_url=server.http) as http:
         assert (await http.get("/readyz")).status_code == 200
         await away(proxy, fault)
@@ -154,7 +156,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("fault", ["stall", "refuse"])
 async def test_calls_and_pages_are_unavailable_and_sockets_stay(
-    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: str
+    proxy: PostgresProxy, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     impatient(monkeypatch)
     async with two_people(proxy) as (server, mina, jun, chat), httpx.AsyncClient(base_url=server.http) as http:
@@ -177,7 +179,7 @@ async def test_calls_and_pages_are_unavailable_and_sockets_stay(
 
 @pytest.mark.parametrize("fault", ["stall", "refuse"])
 async def test_signing_in_is_unavailable_and_not_unauthorized(
-    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: str
+    proxy: PostgresProxy, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     impatient(monkeypatch)
     async with two_people(proxy) as (server, *_), httpx.AsyncClient(base_url=server.http) as http:
@@ -205,7 +207,7 @@ async def test_signing_in_is_unavailable_and_not_unauthorized(
             assert late.user
 
 
-async def test_watermarks_survive_a_short_outage(database_url: str, proxy: Proxy) -> None:
+async def test_watermarks_survive_a_short_outage(database_url: str, proxy: PostgresProxy) -> None:
     async with two_people(proxy) as (_, mina, jun, chat):
         await mina.sends(chat, "two")
         await proxy.refuse()
@@ -228,7 +230,7 @@ POISON = """
 """
 
 
-async def test_a_poisoned_message_fails_alone(database_url: str, proxy: Proxy) -> None:
+async def test_a_poisoned_message_fails_alone(database_url: str, proxy: PostgresProxy) -> None:
     await execute(database_url, POISON)
     async with two_people(proxy) as (_, mina, jun, chat):
         other = await group(mina, jun)

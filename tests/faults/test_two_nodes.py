@@ -6,9 +6,9 @@ from collections import defaultdict
 
 import asyncpg
 
+from loadtest.stored import read_stored
 from mim.store.committer import PLANNER
 from mim.store.db import connector
-from tests.faults.invariants import read_stored
 from tests.harness import ACK, NACK, READ, SEND, Phone, direct, group, running
 
 ROUNDS = 12
