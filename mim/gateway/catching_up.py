@@ -13,7 +13,8 @@ missing. A session that is still opening is synced when it is open. Few are sync
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import structlog
@@ -37,6 +38,8 @@ RESYNCS = Counter("mim_resyncs_total", "Syncs that this node began by itself, by
 AT_ONCE: Final = 6
 AGAIN_S: Final = 1.0
 GROUPS_AT_ONCE: Final = 500
+READING_S: Final = 15.0
+BEHIND: Final = "this session could not be brought up to date; connect again and resume with your cursor"
 
 
 class CatchingUp:
@@ -122,7 +125,8 @@ class CatchingUp:
                 horizon = self._due.pop(connection)
                 self._syncing.add(connection)
                 try:
-                    await self._insist(lambda c=connection, h=horizon: self._sync(c, h))  # type: ignore[misc]
+                    if not await self._insist(lambda c=connection, h=horizon: self._sync(c, h)):  # type: ignore[misc]
+                        connection.evict(CloseReason.SHUTTING_DOWN, BEHIND)
                 finally:
                     self._syncing.discard(connection)
         finally:
@@ -131,17 +135,17 @@ class CatchingUp:
     def _is_ready(self, connection: Connection) -> bool:
         return connection.horizon is not None and connection not in self._syncing
 
-    async def _insist(self, work: Callable[[], Any]) -> None:
-        """Try until storage answers."""
+    async def _insist(self, work: Callable[[], Any]) -> bool:
+        """Try until storage answers; False when it fails for another reason."""
         while True:
             try:
                 await work()
             except Exception as exc:  # noqa: BLE001 - logged by peer_error
                 if peer_error(exc).code != Code.UNAVAILABLE:
-                    return
+                    return False
                 await asyncio.sleep(AGAIN_S)
             else:
-                return
+                return True
 
     async def _sync(self, connection: Connection, horizon: Horizon | None) -> None:
         """Tell one session everything that changed for it."""
@@ -159,10 +163,11 @@ class CatchingUp:
         await self._hub.join(connection, groups)
         context.publisher.claim_device(connection.device, connection.id, connection.opened, again=True)
         changed = await syncing.changed(context, connection.user, since, self._freshness.system)
-        async for frames in syncing.frames(context, connection.user, changed):
-            await connection.write_paced(frames)
-        await connection.write_paced(await syncing.direct_read_by(context, connection.user, since))
-        connection.synced(changed.horizon)
+        async with _reading(connection):
+            async for frames in syncing.frames(context, connection.user, changed):
+                await connection.write_paced(frames)
+            await connection.write_paced(await syncing.direct_read_by(context, connection.user, since))
+            connection.synced(changed.horizon)
 
     async def _read_by(self, horizon: Horizon) -> None:
         """Tell the sockets here which watermarks of their groups moved."""
@@ -178,4 +183,17 @@ class CatchingUp:
             if not isinstance(listener, Connection) or listener.is_closing:
                 continue
             frames = await syncing.chat_frames(context, chat, listener.user, rev)
-            await listener.write_paced(frames)
+            async with _reading(listener):
+                await listener.write_paced(frames)
+
+
+@asynccontextmanager
+async def _reading(connection: Connection) -> AsyncIterator[None]:
+    """While the block writes, the client has to read: one that does not must not keep the others waiting."""
+    try:
+        async with asyncio.timeout(READING_S) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():  # storage's
+            raise
+        connection.evict(CloseReason.SLOW)
