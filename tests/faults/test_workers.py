@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.faults.process import ServerProcess
-from tests.harness import Phone, token_for, until
+from tests.harness import MSG, Phone, direct, token_for, until
 
 Processes = Callable[..., ServerProcess]
 Figures = dict[tuple[str, str], float]  # sums by name of the sample and worker
@@ -107,6 +107,42 @@ async def test_connections_spread_and_one_answer_tells_of_all(processes: Process
         async with httpx.AsyncClient() as client:
             assert (await client.get(f"{server.url}/metrics")).status_code == 401
     await stops_well(server)
+
+
+async def test_people_on_different_workers_chat_also_while_redis_is_killed(
+    processes: Processes, database_url: str
+) -> None:
+    server = processes(MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_METRICS_TOKEN=TOKEN)
+    await server.start()
+    async with Phone(server.ws, token_for("mina")) as mina, elsewhere(server, "jun") as jun:
+        chat = await direct(mina, jun)
+        await mina.sends(chat, "점심 먹었어?")
+        await jun.gets(MSG, chat, 1, mina.user, ..., "점심 먹었어?")
+        await jun.sends(chat, "아직")
+        await mina.gets(MSG, chat, 2, jun.user, ..., "아직")
+
+        redis = server.redis_pid()
+        assert redis is not None
+        os.kill(redis, signal.SIGKILL)
+        await mina.sends(chat, "같이 가자")
+        await jun.gets(MSG, chat, 3, mina.user, ..., "같이 가자")
+        await until(lambda: server.redis_pid() not in {None, redis}, patience_s=3)
+        await jun.sends(chat, "좋아")
+        await mina.gets(MSG, chat, 4, jun.user, ..., "좋아")
+    await stops_well(server)
+
+
+@asynccontextmanager
+async def elsewhere(server: ServerProcess, sub: str) -> AsyncIterator[Phone]:
+    """A phone on another worker than the one that is there already."""
+    for _ in range(60):
+        async with Phone(server.ws, token_for(sub)) as phone:
+            found = await figures(server)
+            if found["mim_sessions", "0"] == found["mim_sessions", "1"] == 1:
+                yield phone
+                return
+        await until_figures(server, lambda found: found["mim_sessions", "0"] + found["mim_sessions", "1"] == 1)
+    raise AssertionError("every connection went to the same worker")
 
 
 async def test_a_killed_worker_is_started_again_and_the_others_go_on(processes: Processes, database_url: str) -> None:
