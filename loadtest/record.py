@@ -1,4 +1,4 @@
-"""What one client did and heard, as it happened: :mod:`loadtest.invariants` compares it with others and the database."""
+"""What a client did and heard, as it happened: :mod:`loadtest.invariants` compares it with others and the database."""
 
 from dataclasses import dataclass
 from typing import Any

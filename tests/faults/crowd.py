@@ -210,6 +210,19 @@ class Crowd:
             raise AssertionError(f"after {patience_s:.0f} s {self.lacking()} messages have not arrived") from None
         return time.monotonic() - began
 
+    def delays(self, since: float) -> list[float]:
+        """Seconds from sending to arrival of everything that was sent after `since`, for every receiver, in order."""
+        sent = {
+            (message.chat, message.seq): client.began[cid]
+            for client in self.clients
+            for cid, message in client.record.sent.items()
+            if message.is_acknowledged and client.began[cid] >= since
+        }
+        return sorted(
+            when - sent[place] for client in self.everyone for place, (when, _) in client.arrivals.items()
+            if place in sent
+        )  # fmt: skip
+
     async def catches_up(self) -> None:
         """Everybody reads all of his chats from their beginning."""
         for client in self.everyone:

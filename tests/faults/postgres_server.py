@@ -5,6 +5,7 @@ Postgres refuses root, so as root it runs as the user that the embedded one runs
 
 import asyncio
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,11 @@ class PostgresServer(Program):
         """SIGKILL every process of it at once, as when the machine goes away."""
         kill_all(pids_in(self._cluster))
         super().kill()
+
+    async def stop(self) -> None:
+        """A fast shutdown, as for an upgrade."""
+        os.kill(self.pid, signal.SIGINT)
+        await self.ends(START_S)
 
     async def is_gone(self) -> None:
         """Wait until none of its processes is left."""

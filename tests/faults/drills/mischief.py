@@ -64,6 +64,7 @@ class Mischief:
             ("redis", "Redis clients killed", self._kills_clients),
             ("redis", "Redis wire", lambda: self._tampers(lab.redis_proxy)),
             ("postgres", "Postgres killed", lambda: self._restarts(lab.primary)),
+            ("postgres", "Postgres restarted", self._restarts_database),
             ("postgres", "Postgres wire", lambda: self._tampers(lab.database_proxy)),
             ("postgres", "commits cut", self._cuts_commits),
             ("postgres", "standby promoted", self._fails_over),
@@ -118,6 +119,11 @@ class Mischief:
             proxy.delay(0.1)
         await asyncio.sleep(self._some())
         await proxy.restore()
+
+    async def _restarts_database(self) -> None:
+        """Politely: every connection is told to end, the standby gets the rest, then it starts again."""
+        await self._stage.lab.primary.stop()
+        await self._stage.lab.primary.start()
 
     async def _cuts_commits(self) -> None:
         self._stage.lab.database_proxy.cut_answers(1 + self._rng.randrange(5))

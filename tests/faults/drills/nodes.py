@@ -7,6 +7,7 @@ from tests.faults.crowd import eventually
 from tests.faults.stage import Stage
 
 SOON_S = 30.0
+LATE_S = 1.0
 
 
 async def kill_one(stage: Stage) -> float:
@@ -36,7 +37,7 @@ async def freeze(stage: Stage) -> float:
 
 async def restart_in_turn(stage: Stage) -> float:
     """A rolling restart: SIGTERM, wait for the end, start, the next."""
-    longest = 0.0
+    longest, first = 0.0, time.monotonic()
     for node in stage.lab.nodes:
         began = time.monotonic()
         node.terminate()
@@ -47,6 +48,12 @@ async def restart_in_turn(stage: Stage) -> float:
         await node.start()
         stage.tell(f"{node.name} drained within {ended:.1f} s")
     await stage.lab.is_ready()
+    delays = stage.people.delays(first)
+    late = sum(delay > LATE_S for delay in delays)
+    stage.notes.append(
+        f"{len(delays)} deliveries meanwhile: half within {1000 * delays[len(delays) // 2]:.0f} ms, {late} after more "
+        f"than {LATE_S:.0f} s, the last after {delays[-1]:.1f} s"
+    )
     return longest
 
 
