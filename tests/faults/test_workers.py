@@ -179,7 +179,7 @@ def _starts(found: Figures) -> list[float]:
 async def test_nothing_is_lost_while_workers_are_killed_and_rolled(processes: Processes, database_url: str) -> None:
     server = processes(MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_SEND_RATE="1000", MIM_SEND_BURST="1000")
     await server.start()
-    async with crowd(lambda: server.ws, 40, random.randrange(1 << 32)) as people:
+    async with crowd(lambda: [server.ws], 40, random.randrange(1 << 32)) as people:
         people.starts_talking()
         await people.talks_on(500)
         os.kill(server.worker_pids()[0], signal.SIGKILL)
@@ -217,7 +217,7 @@ async def test_sighup_puts_new_workers_in_place(processes: Processes, database_u
     old = server.worker_pids()
     async with Phone(server.ws, token_for("mina")) as mina:
         server.hang_up()
-        assert await mina.is_closed() == 4000
+        assert await mina.is_closed() == 4001  # the other worker serves on
     await until(lambda: not set(old) & set(server.worker_pids()), patience_s=RESTART_S)
     assert sum(_starts(await until_figures(server, all_up))) == 4
     await stops_well(server)
