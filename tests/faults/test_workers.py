@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import shutil
 import signal
 import ssl
@@ -24,7 +23,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from loadtest.invariants import check
 from loadtest.stored import read_stored
-from tests.faults.crowd import crowd
+from tests.faults.crowd import crowd, new_seed
 from tests.faults.process import ServerProcess
 from tests.harness import MSG, Phone, direct, token_for, until
 
@@ -179,7 +178,7 @@ def _starts(found: Figures) -> list[float]:
 async def test_nothing_is_lost_while_workers_are_killed_and_rolled(processes: Processes, database_url: str) -> None:
     server = processes(MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_SEND_RATE="1000", MIM_SEND_BURST="1000")
     await server.start()
-    async with crowd(lambda: [server.ws], 40, random.randrange(1 << 32)) as people:
+    async with crowd(lambda: [server.ws], 40, new_seed()) as people:
         people.starts_talking()
         await people.talks_on(500)
         os.kill(server.worker_pids()[0], signal.SIGKILL)
@@ -217,7 +216,7 @@ async def test_sighup_puts_new_workers_in_place(processes: Processes, database_u
     old = server.worker_pids()
     async with Phone(server.ws, token_for("mina")) as mina:
         server.hang_up()
-        assert await mina.is_closed() == 4001  # the other worker serves on
+        assert await mina.is_closed() == 4001, "the other worker serves on"
     await until(lambda: not set(old) & set(server.worker_pids()), patience_s=RESTART_S)
     assert sum(_starts(await until_figures(server, all_up))) == 4
     await stops_well(server)
