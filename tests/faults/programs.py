@@ -31,8 +31,8 @@ class Program:
         """Start the process; it is not there yet when this returns."""
         assert not self.is_running, f"{self.name} runs already"
         self._said = self._log.stat().st_size if self._log.exists() else 0
-        if shutil.which("setpriv"):
-            command = ["setpriv", "--pdeathsig", "KILL", *command]
+        if setpriv := shutil.which("setpriv"):
+            command = [setpriv, "--pdeathsig", "KILL", *command]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import shutil
 import signal
 import ssl
@@ -24,7 +23,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from loadtest.invariants import check
 from loadtest.stored import read_stored
-from tests.faults.crowd import crowd
+from tests.faults.crowd import crowd, new_seed
 from tests.faults.process import ServerProcess
 from tests.harness import MSG, Phone, direct, token_for, until
 
@@ -96,21 +95,33 @@ async def stops_well(server: ServerProcess) -> None:
     assert server.complaints() == []
 
 
-async def test_connections_spread_and_one_answer_tells_of_all(processes: Processes, database_url: str) -> None:
+async def test_connections_spread_and_a_killed_worker_takes_only_its_own(
+    processes: Processes, database_url: str
+) -> None:
     server = processes(
         MIM_WORKERS="3", MIM_DATABASE_URL=database_url, MIM_METRICS_TOKEN=TOKEN, MIM_HELLO_TIMEOUT_S="120"
     )
     await server.start()
-    async with sockets(server, 300):
+    async with sockets(server, 300) as open_:
         found = await figures(server)
-        open_ = [found["mim_connections", str(worker)] for worker in range(3)]
-        print(f"spread {open_}")
-        assert sum(open_) == 300
-        assert min(open_) > 50, "a fair hash leaves a worker that few once in ten million times"
+        spread = {worker: found["mim_connections", worker] for worker in ("0", "1", "2")}
+        print(f"spread {spread}")
+        assert sum(spread.values()) == 300
+        assert min(spread.values()) > 50, "a fair hash leaves a worker that few once in ten million times"
         assert all_up(found)
-        assert all(found["process_resident_memory_bytes", str(worker)] > 1e6 for worker in range(3))
+        assert all(found["process_resident_memory_bytes", worker] > 1e6 for worker in spread)
         async with httpx.AsyncClient() as client:
             assert (await client.get(f"{server.url}/metrics")).status_code == 401
+
+        killed, *others = server.worker_pids()
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: gone(killed))
+        async with Phone(server.ws, token_for("mina")) as mina:
+            await mina.settles()
+        found = await until_figures(server, lambda found: all_up(found) and sum(_starts(found)) == 4)
+        [again] = [worker for worker in spread if found["mim_worker_starts_total", worker] == 2]
+        await until(lambda: sum(socket.close_code is not None for socket in open_) == spread[again])
+    assert set(others) < set(server.worker_pids())
     await stops_well(server)
 
 
@@ -132,7 +143,7 @@ async def test_people_on_different_workers_chat_also_while_redis_is_killed(
         os.kill(redis, signal.SIGKILL)
         await mina.sends(chat, "같이 가자")
         await jun.gets(MSG, chat, 3, mina.user, ..., "같이 가자")
-        await until(lambda: server.redis_pid() not in {None, redis}, patience_s=3)
+        await until(lambda: server.redis_pid() not in {None, redis}, patience_s=10)
         await jun.sends(chat, "좋아")
         await mina.gets(MSG, chat, 4, jun.user, ..., "좋아")
     await stops_well(server)
@@ -151,27 +162,6 @@ async def elsewhere(server: ServerProcess, sub: str) -> AsyncIterator[Phone]:
     raise AssertionError("every connection went to the same worker")
 
 
-async def test_a_killed_worker_is_started_again_and_the_others_go_on(processes: Processes, database_url: str) -> None:
-    server = processes(MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_METRICS_TOKEN=TOKEN)
-    await server.start()
-    first, second = server.worker_pids()
-    async with sockets(server, 40) as open_:
-        os.kill(first, signal.SIGKILL)
-        await until(lambda: gone(first))
-        await until(lambda: any(socket.close_code is not None for socket in open_))
-        lost = sum(socket.close_code is not None for socket in open_)
-        async with Phone(server.ws, token_for("mina")) as mina:
-            await mina.settles()
-        await until_figures(
-            server,
-            lambda found: all_up(found) and sum(_starts(found)) == 3 and found["mim_worker_starts_total", "0"] > 0,
-        )
-        assert lost == sum(socket.close_code is not None for socket in open_) < 40
-    assert second in server.worker_pids()
-    assert len(server.worker_pids()) == 2
-    await stops_well(server)
-
-
 def _starts(found: Figures) -> list[float]:
     return [value for (name, _), value in found.items() if name == "mim_worker_starts_total"]
 
@@ -179,7 +169,7 @@ def _starts(found: Figures) -> list[float]:
 async def test_nothing_is_lost_while_workers_are_killed_and_rolled(processes: Processes, database_url: str) -> None:
     server = processes(MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_SEND_RATE="1000", MIM_SEND_BURST="1000")
     await server.start()
-    async with crowd(lambda: [server.ws], 40, random.randrange(1 << 32)) as people:
+    async with crowd(lambda: [server.ws], 40, new_seed()) as people:
         people.starts_talking()
         await people.talks_on(500)
         os.kill(server.worker_pids()[0], signal.SIGKILL)
@@ -189,6 +179,7 @@ async def test_nothing_is_lost_while_workers_are_killed_and_rolled(processes: Pr
         server.hang_up()
         await until(lambda: not set(old) & set(server.worker_pids()), patience_s=RESTART_S)
         await people.talks_on(500)
+        assert 4001 in {code for client in people.clients for code in client.close_codes}, "sent to the other worker"
         await people.stops_talking()
         await people.catches_up()
         verdict = check([client.record for client in people.clients], await read_stored(database_url), in_order=False)
@@ -208,18 +199,6 @@ async def test_a_stopped_worker_is_replaced(processes: Processes, database_url: 
     await until(lambda: gone(stopped), patience_s=RESTART_S)
     await until_figures(server, lambda found: all_up(found) and sum(_starts(found)) == 3)
     assert other in server.worker_pids()
-    await stops_well(server)
-
-
-async def test_sighup_puts_new_workers_in_place(processes: Processes, database_url: str) -> None:
-    server = processes(MIM_WORKERS="2", MIM_DATABASE_URL=database_url, MIM_METRICS_TOKEN=TOKEN)
-    await server.start()
-    old = server.worker_pids()
-    async with Phone(server.ws, token_for("mina")) as mina:
-        server.hang_up()
-        assert await mina.is_closed() == 4001  # the other worker serves on
-    await until(lambda: not set(old) & set(server.worker_pids()), patience_s=RESTART_S)
-    assert sum(_starts(await until_figures(server, all_up))) == 4
     await stops_well(server)
 
 
@@ -271,13 +250,13 @@ async def test_what_the_parent_owns_is_kept_alive_left_clean_and_found_again(pro
     redis = server.redis_pid()
     assert redis is not None
     os.kill(redis, signal.SIGKILL)
-    await until(lambda: server.redis_pid() not in {None, redis}, patience_s=3)
+    await until(lambda: server.redis_pid() not in {None, redis}, patience_s=10)
 
     owned = [server.redis_pid(), *server.worker_pids()]
     assert len(owned) == 3
     postmaster = min(server.postgres_pids())
     server.kill()
-    await until(lambda: all(gone(pid) for pid in owned if pid is not None), patience_s=8)
+    await until(lambda: all(gone(pid) for pid in owned if pid is not None), patience_s=15)
     assert postmaster in server.postgres_pids(), "Postgres outlives everybody"
 
     await server.start()
