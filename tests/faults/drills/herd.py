@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 
 import httpx
 
@@ -35,16 +36,17 @@ async def restart_all(stage: Stage) -> float:
 
 async def _all_return(stage: Stage) -> float:
     people = stage.people
-    before = sum(len(client.errors) for client in people.everyone)
+    before = Counter(error for client in people.everyone for error in client.errors)
     began = time.monotonic()
     await eventually(lambda: not any(client.is_synced and client.synced_at < began for client in people.everyone), 5)
     await people.is_back(ALL_BACK_S)
     back_s = time.monotonic() - began
     waits = sorted(client.synced_at - began for client in people.everyone)
-    errors = sum(len(client.errors) for client in people.everyone) - before
+    kinds = Counter(error for client in people.everyone for error in client.errors) - before
+    errors = kinds.total()
     stage.notes.append(
         f"{len(waits)} connections: half were back after {waits[len(waits) // 2]:.1f} s, the last after "
-        f"{waits[-1]:.1f} s; {errors} failed attempts"
+        f"{waits[-1]:.1f} s; {errors} failed attempts {dict(kinds) or ''}"
     )
     assert errors < ATTEMPTS * len(waits), f"{errors} failed attempts of {len(waits)} clients"
     await people.is_served()
