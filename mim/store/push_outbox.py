@@ -19,7 +19,8 @@ class Due(Struct, frozen=True):
     """A row that a worker holds, with all that a notification of it needs, as it is now.
 
     `floor` is the seq up to which the device knows: read, told, or from before the user's time. `count` messages lie
-    between it and `seq` that others wrote and nobody deleted; `newest` is the last of them, `text` and `extra` its body.
+    between it and `seq` that others wrote and nobody deleted; `newest` is the last of them, `text` and `extra` its
+    body.
     """
 
     id: int
@@ -189,5 +190,14 @@ async def purge(db: Pool | Connection, before: float) -> None:
     await db.execute(
         """delete from push_told where ctid in (
                select ctid from push_told where at < $1 limit 10000 for update skip locked)""",
+        before,
+    )
+
+
+async def purge_expired(db: Pool | Connection, before: float) -> None:
+    """Remove rows that expired before `before` and that nobody takes: of a platform that has no provider any more."""
+    await db.execute(
+        """delete from push_outbox where id in (
+               select id from push_outbox where expires < $1 and due < $1 limit 10000 for update skip locked)""",
         before,
     )

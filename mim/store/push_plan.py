@@ -154,8 +154,8 @@ async def revised(db: Pool | Connection, chats: Sequence[int], seqs: Sequence[in
 async def put(db: Pool | Connection, entries: Sequence[Entry], gap_s: float) -> int:
     """Put entries into the outbox; returns for how many there is a row now that tells more than before.
 
-    What the device was told already is left out, so planning twice tells once. A chat that was told of less than `gap_s`
-    ago is due when that is over. Rows go in by device and chat, as all who lock several of them do.
+    What the device was told already is left out, so planning twice tells once. A chat that was told of less than
+    `gap_s` ago is due when that is over. Rows go in by device and chat, as all who lock several of them do.
     """
     ordered = sorted(entries, key=lambda e: (e.device, e.chat, e.kind))
     rows = await db.fetch(
