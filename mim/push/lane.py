@@ -23,7 +23,7 @@ from mim.push.render import render, shows_text, suppressed
 from mim.store import push_outbox
 from mim.store.db import UNAVAILABLE, Pool
 from mim.store.push_outbox import Again, Due, Finished
-from mim.store.push_plan import CALL, TEST
+from mim.store.push_plan import CALL
 from mim.tasks import TaskSet
 
 log = structlog.get_logger("mim.push")
@@ -142,7 +142,7 @@ class Lane:
             self._breaker.abandoned()
             await asyncio.sleep(AWAY_S)
             return False
-        connected = await listening(self._bus, [row.device for row in rows if row.kind != TEST])
+        connected = await listening(self._bus, [row.device for row in rows])
         for row in rows:
             notice = self._judge(row, now, connected)
             if notice is not None:
@@ -158,7 +158,7 @@ class Lane:
         if reason is not None:
             self._drop(row, reason)
             return None
-        if row.recent >= self._limits.device_per_minute and row.kind not in {CALL, TEST}:
+        if row.recent >= self._limits.device_per_minute and row.kind != CALL:
             metrics.SUPPRESSED.labels("limited").inc()
             self._put_back(row, now + self._limits.chat_gap_s * (1 + random.random()), counted=False)  # noqa: S311
             return None
@@ -206,7 +206,7 @@ class Lane:
             metrics.SENT.labels(name).inc()
             metrics.SECONDS.labels(name).observe(max(0.0, now - row.committed))
             shown = shows_text(row, self._limits.preview)
-            self._finish(Finished(row, row.seq if row.kind not in {CALL, TEST} else 0, shown))
+            self._finish(Finished(row, row.seq if row.kind != CALL else 0, shown))
             return
         metrics.FAILED.labels(name, answer.reason).inc()
         if answer.verdict is Verdict.GONE:

@@ -6,7 +6,7 @@ from mim.model import Kind
 from mim.push.notice import Notice, Style
 from mim.push.texts import one_line, words
 from mim.store.push_outbox import UNREAD_COUNTED, Due
-from mim.store.push_plan import CALL, REVISED, TEST
+from mim.store.push_plan import CALL, REVISED
 
 NAME_LIMIT: Final = 100
 
@@ -17,8 +17,6 @@ def suppressed(row: Due, now: float) -> str | None:
         return "no_token"
     if row.expires <= now:
         return "expired"
-    if row.kind == TEST:
-        return None
     if not row.present:
         return "left"
     if row.muted and not row.loud:
@@ -39,8 +37,6 @@ def render(row: Due, default_preview: str) -> Notice | None:
     assert row.token is not None
     preview = row.preview or default_preview
     said = words(row.locale)
-    if row.kind == TEST:
-        return _notice(row, Style.ALERT, False, said["test_title"], said["test"], collapse="test")
     sender = (row.name or said["someone"])[:NAME_LIMIT]
     if row.kind == REVISED:
         return _revision(row, preview, said, sender)
@@ -77,7 +73,7 @@ def _revision(row: Due, preview: str, said: dict[str, str], sender: str) -> Noti
     return _notice(row, Style.QUIET, False, _place(row, said, sender), _line(row, said, sender))
 
 
-def _notice(row: Due, style: Style, private: bool, title: str, body: str, collapse: str = "") -> Notice:
+def _notice(row: Due, style: Style, private: bool, title: str, body: str) -> Notice:
     return Notice(
         id=row.id,
         attempt=row.attempts,
@@ -96,7 +92,7 @@ def _notice(row: Due, style: Style, private: bool, title: str, body: str, collap
         count=max(row.count, 1),
         badge=int(row.badge),
         loud=row.loud,
-        collapse=collapse or f"chat-{row.chat}" + ("-call" if style is Style.CALL else ""),
+        collapse=f"chat-{row.chat}" + ("-call" if style is Style.CALL else ""),
         expires=row.expires,
     )
 

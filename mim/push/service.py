@@ -24,7 +24,9 @@ from mim.push.providers.webhook import Webhook, signing_key
 from mim.push.providers.webpush import Admission, WebPush
 from mim.push.vapid import Vapid
 from mim.store import push_outbox
+from mim.store.committer import Pending
 from mim.store.db import UNAVAILABLE, Pool
+from mim.store.dispatch import Dispatch
 from mim.tasks import TaskSet
 
 log = structlog.get_logger("mim.push")
@@ -144,7 +146,7 @@ class Push:
         for lane in self.lanes:
             lane.wake()
 
-    # -- what clients ask (chat.push_port.PushDoor) --------------------------------------------
+    # -- what clients ask (chat.push_port) --------------------------------------------
 
     async def public_key(self) -> str:
         """The VAPID key that a browser subscribes with; "" when Web Push is off."""
@@ -162,6 +164,25 @@ class Push:
                 raise PeerError(Code.BAD_FRAME, str(exc)) from None
             if not await self._providers.admission.admits(found.endpoint):
                 raise PeerError(Code.FORBIDDEN, "token: this server does not send to that push service")
+
+    def committed(self, batch: Sequence[Pending], dispatch: Dispatch) -> None:
+        """Messages were stored and published; the dispatch is held until they are planned."""
+        if self.planner is not None:
+            self.planner.committed(batch, dispatch)
+
+    def recovered(self, chats: Sequence[int], seqs: Sequence[int]) -> bool:
+        """Messages of a node that died before it had planned them; whether they are planned by now."""
+        return self.planner is None or self.planner.recovered(chats, seqs)
+
+    def unheard(self, user: int, device: int, since: int) -> None:
+        """A device seemed connected and heard nothing of what was sent to it from second `since` on."""
+        if self.planner is not None:
+            self.planner.unheard(user, device, since)
+
+    def revised(self, chat: int, seq: int) -> None:
+        """A message was edited, or deleted for everyone: what shows it is replaced."""
+        if self.planner is not None:
+            self.planner.revised(chat, seq)
 
     # -- upkeep --------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ from mim.store.db import Connection, Pool
 MESSAGE: Final = 1
 REVISED: Final = 2
 CALL: Final = 3
-TEST: Final = 4
 
 CANDIDATE: Final = """
     select d.id, d.user_id, d.push_platform, t.chat_id, t.seq, m.muted, coalesce(s.reading, true),

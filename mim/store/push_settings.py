@@ -66,9 +66,22 @@ async def unregister(db: Pool | Connection, device: int) -> None:
     )
 
 
-async def targets(db: Pool | Connection, user: int) -> list[tuple[int, str, str]]:
-    """(device, its name, platform) of a user's devices that take notifications."""
+class Registered(Struct, frozen=True):
+    """A device that takes notifications."""
+
+    device: int
+    name: str
+    platform: str
+    token: str
+    locale: str
+
+
+async def registered(db: Pool | Connection, user: int) -> list[Registered]:
+    """The devices of a user that take notifications."""
     rows = await db.fetch(
-        "select id, name, push_platform from device where user_id = $1 and push_platform is not null order by id", user
+        """select d.id, d.name, d.push_platform, d.push_token, coalesce(nullif(d.push_locale, ''), a.locale)
+           from device d join account a on a.id = d.user_id
+           where d.user_id = $1 and d.push_platform is not null and d.revoked is null order by d.id""",
+        user,
     )
-    return [(row["id"], row["name"], row["push_platform"]) for row in rows]
+    return [Registered(*row) for row in rows]

@@ -57,7 +57,7 @@ class TokenSigner:
 
 
 class Apns:
-    """Implements :class:`mim.push.notice.Provider`. Without a signer the certificate of `http` is the authentication."""
+    """Implements :class:`mim.push.notice.Provider`. Without a signer the certificate of `http` authenticates."""
 
     name = "apns"
     platforms = ("apns", "apns_sandbox")

@@ -27,7 +27,7 @@ create table push_outbox (
     id          bigint generated always as identity primary key,
     device_id   bigint not null,
     chat_id     bigint not null,
-    kind        smallint not null,              -- 1 message, 2 a shown message was edited or deleted, 3 call, 4 test
+    kind        smallint not null,              -- 1 message, 2 a shown message was edited or deleted, 3 call
     user_id     bigint not null,
     platform    text not null,
     seq         bigint not null,                -- newest message to tell of
