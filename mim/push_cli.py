@@ -65,7 +65,7 @@ async def _work(settings: Settings) -> None:
 
 
 @app.command("test")
-def test(
+def send_trial(
     user: Annotated[int, typer.Option(help="The user's id, as `mim user add` prints it.")],
     database_url: DatabaseUrl = None,
 ) -> None:

@@ -32,7 +32,7 @@ async def trial(
 def _notice(user: int, device: Registered, now: float) -> Notice:
     said = words(device.locale)
     return Notice(
-        id=int(now), attempt=1, device=device.device, user=user, platform=device.platform, token=device.token, voip=None,
-        style=Style.ALERT, private=False, title=said["test_title"], body=said["test"], chat=0, seq=0, sender=0, count=1,
-        badge=0, loud=False, collapse="test", expires=now + LIFE_S,
+        id=int(now), attempt=1, device=device.device, user=user, platform=device.platform, token=device.token,
+        voip=None, style=Style.ALERT, private=False, title=said["test_title"], body=said["test"], chat=0, seq=0,
+        sender=0, count=1, badge=0, loud=False, collapse="test", expires=now + LIFE_S,
     )  # fmt: skip
