@@ -161,9 +161,7 @@ class FcmEnd(End):
             return google_error(401, "UNAUTHENTICATED")
         answer = self.overruled(message["token"])
         if answer is None and (field_name := self._wrong(message)) is not None:
-            answer = google_error(
-                400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", fieldViolations=[{"field": field_name}]
-            )
+            answer = google_error(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", fieldViolations=[{"field": field_name}])
         if answer is not None:
             self.refused[str(answer.status)] += 1
             return answer
