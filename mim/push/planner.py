@@ -1,6 +1,7 @@
 """Who is told of what was committed: decided after the commit and off the hot path, for many messages at a time.
 
-`committed` and its like only note what there is to plan, in lists with a bound. One task takes what gathered, asks
+`committed` and its like only note what there is to plan, with a bound: of messages the newest of each chat. One task
+takes what gathered, asks
 Postgres once for the devices of all direct chats and once for those of as many groups as have together some thousand
 members, asks the bus who is connected, and writes the rest into the outbox. All of it may be done twice: a device that
 was told, or waits to be, is not told again.
@@ -21,12 +22,12 @@ from mim.push.quiet import is_quiet
 from mim.store import push_plan
 from mim.store.committer import STORED, Pending
 from mim.store.db import UNAVAILABLE, Pool
-from mim.store.push_plan import CALL, MESSAGE, REVISED, Candidate, Entry, Said
+from mim.store.push_plan import CALL, MESSAGE, REVISED, Candidate, Entry
 from mim.tasks import TaskSet
 
 log = structlog.get_logger("mim.push")
 
-GATHER_S: Final = 0.05  # what is planned together costs less, and nobody notices this on a phone
+GATHER_S: Final = 0.1  # what is planned together costs less, and nobody notices this on a phone
 ROUND: Final = 2000  # messages planned at a time
 GROUP_MEMBERS: Final = 6000  # of groups in one query: two of the largest
 SLICE: Final = 500  # devices that are decided on before the event loop has its turn
@@ -54,23 +55,46 @@ class News:
 
     __slots__ = ("committed", "high", "low", "mentioned", "other", "sender", "seq")
 
-    def __init__(self, first: Said) -> None:
-        self.low, self.high = first.low, first.high
-        self.seq, self.sender, self.other = first.seq, first.sender, 0
-        self.committed = first.committed
+    def __init__(self, seq: int, sender: int, low: int | None, high: int | None, committed: float) -> None:
+        self.low, self.high = low, high  # the peers of a direct chat
+        self.seq, self.sender, self.other = seq, sender, 0
+        self.committed = committed
         self.mentioned: set[int] = set()
-        self.add(first)
 
-    def add(self, said: Said) -> None:
+    def add(self, seq: int, sender: int, committed: float) -> None:
         """Take in one more message of the chat, in any order."""
-        if said.seq > self.seq:
-            if said.sender != self.sender:
+        if seq > self.seq:
+            if sender != self.sender:
                 self.other = self.seq
-            self.seq, self.sender = said.seq, said.sender
-        elif said.sender != self.sender:
-            self.other = max(self.other, said.seq)
-        self.committed = min(self.committed, said.committed)
-        self.mentioned.update(mentions(said.extra))
+            self.seq, self.sender = seq, sender
+        elif sender != self.sender and seq > self.other:
+            self.other = seq
+        if committed < self.committed:
+            self.committed = committed
+
+
+class Bulletin:
+    """The news of many messages, by kind and chat, and who wants to hear that they are planned."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[int, dict[int, News]] = {MESSAGE: {}, CALL: {}}
+        self.messages = 0
+        self.planned: list[Planned] = []
+
+    def add(
+        self, chat: int, seq: int, sender: int, low: int | None, high: int | None, extra: dict[str, Any] | None,
+        committed: float,
+    ) -> None:  # fmt: skip
+        """Take in one message. Runs for every message there is."""
+        news = self.kinds[MESSAGE if extra is None or extra.get("k") != "call" else CALL]
+        new = news.get(chat)
+        if new is None:
+            new = news[chat] = News(seq, sender, low, high, committed)
+        else:
+            new.add(seq, sender, committed)
+        if extra is not None:
+            new.mentioned.update(mentions(extra))
+        self.messages += 1
 
 
 class Planner:
@@ -82,8 +106,8 @@ class Planner:
         self._clock = clock
         self._policy = policy
         self._on_due = on_due
-        self._said: list[Said] = []
-        self._planned: list[tuple[int, Planned]] = []  # (how many of _said come before it is so, whom to tell)
+        self._gathering = Bulletin()
+        self._planning: Bulletin | None = None  # gathered before; stays until it is planned
         self._recovered: list[tuple[int, int]] = []
         self._revised: list[tuple[int, int]] = []
         self._unheard: list[tuple[int, int, int]] = []
@@ -94,7 +118,8 @@ class Planner:
 
     def __len__(self) -> int:
         """Messages, changes and devices that wait to be planned."""
-        return len(self._said) + len(self._recovered) + len(self._revised) + len(self._unheard)
+        waiting = self._gathering.messages + (self._planning.messages if self._planning else 0)
+        return waiting + len(self._recovered) + len(self._revised) + len(self._unheard)
 
     def start(self) -> None:
         """Begin to plan."""
@@ -111,16 +136,15 @@ class Planner:
 
     def committed(self, batch: Sequence[Pending], planned: Planned | None = None) -> bool:
         """A committed batch. `planned` is called when the outbox has it; False: too much waits, it will not be."""
-        now = self._clock.now()
-        fresh = [
-            Said(p.chat, p.seq, p.user, p.low, p.high, p.body.extra, now) for p in batch if p.outcome == STORED
-        ]  # fmt: skip
-        if len(self) + len(fresh) > self._policy.queue:
-            metrics.UNPLANNED.inc(len(fresh))
+        if len(self) + len(batch) > self._policy.queue:
+            metrics.UNPLANNED.inc(len(batch))
             return False
-        self._said += fresh
+        add, now = self._gathering.add, self._clock.now()
+        for p in batch:
+            if p.outcome == STORED:
+                add(p.chat, p.seq, p.user, p.low, p.high, p.body.extra, now)
         if planned is not None:
-            self._planned.append((len(self._said), planned))
+            self._gathering.planned.append(planned)
         self._stir()
         return True
 
@@ -155,7 +179,7 @@ class Planner:
             await self._wake.wait()
             await asyncio.sleep(GATHER_S)
             self._wake.clear()
-            while self or self._planned:
+            while self or self._gathering.planned:
                 try:
                     await self._round()
                 except UNAVAILABLE as exc:
@@ -168,18 +192,25 @@ class Planner:
 
     async def _round(self) -> None:
         """Plan some of everything; what fails stays to be planned again."""
-        said = self._said[:ROUND]
-        if said:
-            await self._plan(said)
-        del self._said[: len(said)]
-        self._tell_planned(len(said))
+        if self._planning is None and (self._gathering.messages or self._gathering.planned):
+            self._planning, self._gathering = self._gathering, Bulletin()
+        if self._planning is not None:
+            await self._plan(self._planning)
+            done, self._planning = self._planning, None
+            for planned in done.planned:
+                planned()
         if refs := self._recovered[:ROUND]:
-            await self._plan(await push_plan.said(self._pool, *map(list, zip(*refs, strict=True))))
+            bulletin = Bulletin()
+            for one in await push_plan.said(self._pool, [chat for chat, _ in refs], [seq for _, seq in refs]):
+                bulletin.add(one.chat, one.seq, one.sender, one.low, one.high, one.extra, one.committed)
+            await self._plan(bulletin)
             del self._recovered[: len(refs)]
         if refs := self._revised[:ROUND]:
-            chats, seqs = zip(*refs, strict=True)
-            since = self._clock.now() - REVISABLE_S
-            await self._put(await push_plan.revised(self._pool, chats, seqs, since), REVISED, self._clock.now())
+            now = self._clock.now()
+            shown = await push_plan.revised(
+                self._pool, [chat for chat, _ in refs], [seq for _, seq in refs], now - REVISABLE_S
+            )
+            await self._put(shown, REVISED, now)
             del self._revised[: len(refs)]
         if self._unheard:
             user, device, since_s = self._unheard[0]
@@ -187,30 +218,18 @@ class Planner:
             await self._put(missed, MESSAGE, self._clock.now())
             del self._unheard[0]
 
-    def _tell_planned(self, count: int) -> None:
-        """Tell those whose messages are all planned, now that `count` more are."""
-        self._planned = [(left - count, planned) for left, planned in self._planned]
-        while self._planned and self._planned[0][0] <= 0:
-            self._planned.pop(0)[1]()
-
     def _forget(self) -> None:
-        """Give up the round that cannot be planned; it would fail for ever."""
-        metrics.UNPLANNED.inc(min(len(self._said), ROUND) + len(self._recovered) + len(self._revised))
-        del self._said[:ROUND], self._recovered[:ROUND], self._revised[:ROUND], self._unheard[:1]
-        self._tell_planned(ROUND)
+        """Give up the round that cannot be planned: it would fail for ever. Its messages count as not planned."""
+        given_up, self._planning = self._planning or Bulletin(), None
+        metrics.UNPLANNED.inc(given_up.messages + len(self._recovered[:ROUND]) + len(self._revised[:ROUND]))
+        del self._recovered[:ROUND], self._revised[:ROUND], self._unheard[:1]
 
-    async def _plan(self, said: Sequence[Said]) -> None:
-        calls = [one for one in said if is_call(one.extra)]
-        await self._plan_kind([one for one in said if not is_call(one.extra)] if calls else said, MESSAGE)
-        await self._plan_kind(calls, CALL)
+    async def _plan(self, bulletin: Bulletin) -> None:
+        for kind, news in bulletin.kinds.items():
+            if news:
+                await self._plan_kind(news, kind)
 
-    async def _plan_kind(self, said: Sequence[Said], kind: int) -> None:
-        news: dict[int, News] = {}
-        for one in said:
-            if one.chat in news:
-                news[one.chat].add(one)
-            else:
-                news[one.chat] = News(one)
+    async def _plan_kind(self, news: dict[int, News], kind: int) -> None:
         direct = {chat: new for chat, new in news.items() if new.low is not None}
         if direct:
             await self._put(await push_plan.peers(self._pool, list(_peers(direct))), kind, None, direct)
@@ -299,14 +318,9 @@ class Planner:
             return set()
 
 
-def is_call(extra: dict[str, Any] | None) -> bool:
-    """Whether a message calls rather than tells."""
-    return extra is not None and extra.get("k") == "call"
-
-
-def mentions(extra: dict[str, Any] | None) -> Iterator[int]:
+def mentions(extra: dict[str, Any]) -> Iterator[int]:
     """The users whom a message mentions: `m` of its body, checked when it was taken in."""
-    for mention in (extra or {}).get("m") or ():
+    for mention in extra.get("m") or ():
         if isinstance(mention, list) and len(mention) == 3 and isinstance(mention[2], int):
             yield mention[2]
 
