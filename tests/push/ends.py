@@ -139,7 +139,7 @@ def google_error(status: int, word: str, code: str | None = None, **detail: Any)
 
 @dataclass
 class FcmEnd(End):
-    """https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages, and Google's OAuth for service accounts"""
+    """https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages, and OAuth for service accounts."""
 
     project: str = "mim-test"
     email: str = "mim@mim-test.iam.gserviceaccount.com"

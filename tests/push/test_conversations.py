@@ -17,12 +17,13 @@ from tests.push.ends import Got, google_error, refusal
 from tests.push.h2server import Response
 
 GROUP_SIZE_SENDS = 30
+RATES = ("request_rate", "request_burst", "send_rate", "send_burst")
 
 
 @pytest_asyncio.fixture
 async def server(database_url: str, world: World) -> AsyncIterator[RunningServer]:
     """A node whose providers are the far ends."""
-    rates = dict.fromkeys(("request_rate", "request_burst", "send_rate", "send_burst"), 1_000_000)
+    rates: dict[str, Any] = dict.fromkeys(RATES, 1_000_000)
     async with running(database_url, **world.settings, **rates) as server:
         world.webpush.server_key = await push_of(server).public_key()
         yield server
@@ -454,7 +455,7 @@ async def test_registering(server: RunningServer, world: World) -> None:
         for platform, token, code in [
             ("apns", "not hexadecimal/../", "bad_frame"),
             ("webpush", "no json", "bad_frame"),
-            ("webpush", json.dumps({"endpoint": "https://localhost/x", "keys": {"p256dh": "AA", "auth": "AA"}}), "bad_frame"),
+            ("webpush", '{"endpoint": "https://localhost/x", "keys": {"p256dh": "AA", "auth": "AA"}}', "bad_frame"),
             ("webpush", world.webpush.subscribe("x").replace("localhost", "10.0.0.1"), "forbidden"),
             ("webpush", world.webpush.subscribe("x").replace("https:", "http:"), "forbidden"),
         ]:  # fmt: skip

@@ -1,5 +1,6 @@
-"""Every provider against its far end: what it sends is accepted, and every documented answer is taken for what it means."""
+"""Every provider against its far end: what it sends is accepted, and each documented answer is understood."""
 
+import asyncio
 import json
 import re
 import ssl
@@ -204,8 +205,6 @@ async def test_no_answer_is_trouble_of_the_provider(
 
 
 async def test_a_burst_to_apns_shares_one_connection(world: World, providers: dict[str, Provider]) -> None:
-    import asyncio
-
     sent = [providers["apns"].send(notice("apns", f"{number:x}")) for number in range(1, 301)]
     assert {answer.verdict for answer in await asyncio.gather(*sent)} == {Verdict.ACCEPTED}
     assert world.servers["apns"].connections == 1
