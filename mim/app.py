@@ -42,7 +42,7 @@ from mim.push.service import Push
 from mim.rest.app import build_app
 from mim.rest.ops import Scrape, own_figures
 from mim.store.committer import Committer
-from mim.store.db import Pool, connector, open_pool
+from mim.store.db import BY_KEY, Pool, connector, open_pool
 from mim.store.dispatch import Dispatches, new_node
 from mim.store.migrate import migrate
 from mim.tasks import TaskSet
@@ -53,6 +53,7 @@ log = structlog.get_logger("mim.app")
 
 REVIVE_EVERY_S = 5.0  # each look starts a program
 LAST_COMMITS_S = 2.0
+PUSH_POOL = 4  # connections: a fan-out of notifications takes none of those that people wait for
 POOL_CLOSE_S = 5.0
 
 
@@ -128,7 +129,9 @@ async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> 
         bus: Bus = RedisBus(redis_url, clock) if redis_url else LocalBus()
         hub = Hub(bus)
         publisher = Publisher(bus)
-        push = Push(settings, pool, bus, clock)
+        push_pool = await open_pool(url, PUSH_POOL, BY_KEY)
+        parts.push_async_callback(_close_pool, push_pool)
+        push = Push(settings, push_pool, bus, clock)
         dispatches = Dispatches(await new_node(pool))
         sending = Sending(pool, bus, publisher, push, clock, settings.text_limit)
         committer = Committer(

@@ -15,7 +15,7 @@ from mim.preflight import check_database, with_pool
 from mim.push.notice import Verdict
 from mim.push.service import Push, names
 from mim.push.trial import trial
-from mim.store.db import Pool, open_pool
+from mim.store.db import BY_KEY, Pool, open_pool
 from mim.store.migrate import migrate
 
 log = structlog.get_logger("mim.push")
@@ -56,7 +56,7 @@ async def _work(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with await open_pool(url, settings.database_pool) as pool:
+    async with await open_pool(url, settings.database_pool, BY_KEY) as pool:
         workers = Push(settings, pool, None, SystemClock())
         workers.start()
         log.info("sending push notifications", platforms=names(sorted(workers.platforms)))

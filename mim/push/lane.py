@@ -71,6 +71,7 @@ class Lane:
         self._clock = clock
         self._limits = limits
         self._breaker = Breaker(clock.monotonic)
+        self._order = list(provider.platforms)
         self._results = Results()
         self._sending = TaskSet()
         self._taking = TaskSet()
@@ -135,13 +136,18 @@ class Lane:
         """Take rows and send them; False when there were none, or Postgres is away."""
         now = self._clock.now()
         sent = 0
+        rows: list[Due] = []
         try:
-            rows = await push_outbox.take(self._pool, self.platforms, now, self._limits.lease_s, min(room, TAKE))
+            self._order.reverse()  # so that one platform's backlog is not before the other's for ever
+            for platform in self._order:
+                left = min(room, TAKE) - len(rows)
+                rows += await push_outbox.take(self._pool, platform, now, self._limits.lease_s, left) if left else []
         except UNAVAILABLE as exc:
             log.warning("push waits for storage", provider=self._provider.name, error=type(exc).__name__)
-            self._breaker.abandoned()
-            await asyncio.sleep(AWAY_S)
-            return False
+            if not rows:
+                self._breaker.abandoned()
+                await asyncio.sleep(AWAY_S)
+                return False
         connected = await listening(self._bus, [row.device for row in rows])
         for row in rows:
             notice = self._judge(row, now, connected)

@@ -1,8 +1,12 @@
 """The outbox as its workers see it: take rows that are due, say what became of them.
 
 Workers of all nodes take from one table. `for update skip locked` keeps them out of one another's way while they take;
-from then on a row is theirs because its `due` lies in the future. Whoever dies lets that moment pass, and another takes
-the row.
+from then on a row is theirs because its `due` lies in the future. Whoever dies lets that moment pass, and another
+takes the row.
+
+The tables are empty most of the time and so believed to be by the planner of queries, to which it is all the same then
+whether it looks a row up by key or goes through all of them. Where a join could be done the wrong way round, a lateral
+with `offset 0` leaves it no choice: measured with 10,000 rows, 1.5 ms a notification became 0.05.
 """
 
 from collections.abc import Sequence
@@ -60,12 +64,12 @@ class Due(Struct, frozen=True):
 
 
 TAKE = f"""
-    with due as (
-        select id from push_outbox where platform = any ($1) and due <= $2
-        order by due limit $3 for update skip locked
-    ), t as materialized (
+    with t as materialized (
         update push_outbox o set due = $2 + $4, attempts = o.attempts + 1, taken = true
-        from due where o.id = due.id returning o.*
+        where o.id = any (array(
+            select d.id from push_outbox d where d.platform = $1 and d.due <= $2
+            order by d.due limit $3 for update skip locked))
+        returning o.*
     )
     select t.id, t.device_id, t.chat_id, t.kind, t.user_id, t.platform, t.seq, t.loud, t.asked, t.attempts, t.expires,
            t.committed, case when d.push_platform = t.platform and d.revoked is null then d.push_token end,
@@ -74,18 +78,24 @@ TAKE = f"""
            coalesce(m.read_seq, 0), coalesce(w.seq, 0), coalesce(w.shown, 0), r.recent, b.badge,
            coalesce(f.count, 0), x.seq, x.sender, n.name, x.text, x.extra, coalesce(x.deleted is not null, false)
     from t
-    join device d on d.id = t.device_id
-    join account a on a.id = t.user_id
-    left join push_settings s on s.user_id = t.user_id
-    left join chat c on c.id = t.chat_id
-    left join member m on m.chat_id = t.chat_id and m.user_id = t.user_id
-    left join push_told w on w.device_id = t.device_id and w.chat_id = t.chat_id
+    cross join lateral (select * from device where id = t.device_id offset 0) d
+    cross join lateral (select * from account where id = t.user_id offset 0) a
+    left join lateral (select * from push_settings where user_id = t.user_id offset 0) s on true
+    left join lateral (select * from chat where id = t.chat_id offset 0) c on true
+    left join lateral (
+        select * from member where chat_id = t.chat_id and user_id = t.user_id offset 0
+    ) m on true
+    left join lateral (
+        select * from push_told where device_id = t.device_id and chat_id = t.chat_id offset 0
+    ) w on true
     cross join lateral (
-        select count(*)::int as recent from push_told r where r.device_id = t.device_id and r.at > $2 - 60
+        select count(*) filter (where r.at > $2 - 60)::int as recent from push_told r where r.device_id = t.device_id
     ) r
     cross join lateral (
-        select coalesce(sum(greatest(bc.head - greatest(bm.read_seq, bm.first_seq - 1), 0)), 0)::bigint as badge
-        from member bm join chat bc on bc.id = bm.chat_id where bm.user_id = t.user_id and bm.left_at is null
+        select coalesce(sum(greatest(
+            (select head from chat where id = bm.chat_id) - greatest(bm.read_seq, bm.first_seq - 1), 0
+        )), 0)::bigint as badge
+        from member bm where bm.user_id = t.user_id and bm.left_at is null
     ) b
     left join lateral (
         select count(*)::int as count, max(u.seq) as newest from (
@@ -99,8 +109,11 @@ TAKE = f"""
             order by u.seq desc limit {UNREAD_COUNTED}
         ) u
     ) f on t.kind = 1
-    left join message x on x.chat_id = t.chat_id and x.seq = case when t.kind = 1 then f.newest else t.seq end
-    left join account n on n.id = x.sender
+    left join lateral (
+        select * from message
+        where chat_id = t.chat_id and seq = case when t.kind = 1 then f.newest else t.seq end offset 0
+    ) x on true
+    left join lateral (select name from account where id = x.sender offset 0) n on true
 """
 
 
@@ -120,9 +133,9 @@ class Again(Struct, frozen=True):
     counted: bool
 
 
-async def take(db: Pool | Connection, platforms: Sequence[str], now: float, lease_s: float, limit: int) -> list[Due]:
+async def take(db: Pool | Connection, platform: str, now: float, lease_s: float, limit: int) -> list[Due]:
     """Hold up to `limit` rows that are due for `lease_s`."""
-    rows = await db.fetch(TAKE, list(platforms), now, limit, lease_s)
+    rows = await db.fetch(TAKE, platform, now, limit, lease_s)
     return [Due(*row) for row in rows]
 
 
@@ -139,8 +152,9 @@ async def settle(
             await _finish(conn, finished, now, gap_s)
         if again:
             await conn.execute(
-                """update push_outbox o set taken = false, due = i.due, attempts = o.attempts - i.back
-                   from unnest($1::bigint[], $2::float8[], $3::int[]) as i(id, due, back) where o.id = i.id""",
+                """update push_outbox set taken = false, due = ($2::float8[])[array_position($1, id)],
+                       attempts = attempts - ($3::int[])[array_position($1, id)]
+                   where id = any ($1::bigint[])""",
                 [retry.row.id for retry in again], [retry.due for retry in again],
                 [0 if retry.counted else 1 for retry in again],
             )  # fmt: skip
@@ -156,8 +170,8 @@ async def settle(
 async def _finish(conn: Connection, finished: Sequence[Finished], now: float, gap_s: float) -> None:
     ids = [done.row.id for done in finished]
     await conn.execute(
-        """delete from push_outbox o using unnest($1::bigint[], $2::int[]) as i(id, asked)
-           where o.id = i.id and o.asked = i.asked""",
+        """delete from push_outbox
+           where id = any ($1::bigint[]) and asked = ($2::int[])[array_position($1, id)]""",
         ids, [done.row.asked for done in finished],
     )  # fmt: skip
     # What is left was asked for again while it was being sent.

@@ -18,9 +18,11 @@ CANDIDATE: Final = """
     select d.id, d.user_id, d.push_platform, t.chat_id, t.seq, m.muted, coalesce(s.reading, true),
            coalesce(s.mentions, true), coalesce(s.calls, true), s.quiet_from, s.quiet_until, s.zone
     from target t
-    join device d on d.user_id = t.user_id and d.push_platform is not null and d.revoked is null
-    join member m on m.chat_id = t.chat_id and m.user_id = t.user_id
-    left join push_settings s on s.user_id = t.user_id
+    cross join lateral (
+        select * from device where user_id = t.user_id and push_platform is not null and revoked is null offset 0
+    ) d
+    cross join lateral (select * from member where chat_id = t.chat_id and user_id = t.user_id offset 0) m
+    left join lateral (select * from push_settings where user_id = t.user_id offset 0) s on true
     where m.left_at is null and m.first_seq <= t.seq and m.read_seq < t.seq
 """  # whom the recipient blocks would be left out here
 
@@ -165,7 +167,10 @@ async def put(db: Pool | Connection, entries: Sequence[Entry], gap_s: float) -> 
            from unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::text[], $6::bigint[],
                        $7::boolean[], $8::float8[], $9::float8[], $10::float8[]) with ordinality
                 as i(device_id, chat_id, kind, user_id, platform, seq, loud, due, expires, committed, ord)
-           left join push_told w on w.device_id = i.device_id and w.chat_id = i.chat_id
+           cross join lateral (
+               select max(t.seq) as seq, max(t.at) as at from push_told t
+               where t.device_id = i.device_id and t.chat_id = i.chat_id
+           ) w
            where i.kind <> 1 or w.seq is null or w.seq < i.seq
            order by i.ord
            on conflict (device_id, chat_id, kind) do update set
