@@ -29,7 +29,8 @@ from mim.tasks import TaskSet
 log = structlog.get_logger("mim.push")
 
 POLL_S: Final = 1.0  # how soon rows of other processes, and those that come due, are seen
-TAKE: Final = 100
+TAKE: Final = 50
+REST_S: Final = 0.02
 SETTLE_S: Final = 0.03
 SETTLE: Final = 500
 AWAY_S: Final = 1.0  # Postgres is: look again after
@@ -129,8 +130,12 @@ class Lane:
                 await _wait(self._freed, POLL_S)
                 continue
             self._wake.clear()
+            started = self._clock.monotonic()
             if not await self._take(room):
                 await _wait(self._wake, POLL_S)
+            elif self._bus is not None:
+                # Beside a node's own work: as much time as this took is left to live messages.
+                await asyncio.sleep(min(self._clock.monotonic() - started, REST_S))
 
     async def _take(self, room: int) -> bool:
         """Take rows and send them; False when there were none, or Postgres is away."""

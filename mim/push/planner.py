@@ -29,8 +29,9 @@ log = structlog.get_logger("mim.push")
 
 GATHER_S: Final = 0.1  # what is planned together costs less, and nobody notices this on a phone
 ROUND: Final = 2000  # messages planned at a time
-GROUP_MEMBERS: Final = 6000  # of groups in one query: two of the largest
-SLICE: Final = 500  # devices that are decided on before the event loop has its turn
+GROUP_MEMBERS: Final = 3000  # of groups in one query: the largest
+SLICE: Final = 200  # devices that are decided on at a time
+REST_S: Final = 0.02  # the longest pause after one; it is as long as the work was, so that live messages have half
 AWAY_S: Final = 1.0
 REVISABLE_S: Final = 86_400.0  # how long after it was shown a notification is still replaced
 UNHEARD_CHATS: Final = 500
@@ -272,11 +273,13 @@ class Planner:
                     continue
                 entries.append(self._entry(one, kind, loud, new.committed if new else committed or 0.0, connected))
             if entries:
+                started = self._clock.monotonic()
                 planned = await push_plan.put(self._pool, entries, self._policy.chat_gap_s)
                 metrics.PLANNED.labels(NAMES[kind]).inc(planned)
                 if planned < len(entries):
                     reasons["told"] += len(entries) - planned
                 self._on_due()
+                await asyncio.sleep(min(self._clock.monotonic() - started, REST_S))
         for reason, count in reasons.items():
             metrics.SUPPRESSED.labels(reason).inc(count)
 
