@@ -36,7 +36,6 @@ class Context:
     typing: TypingSignals
     identity: Identity
     finds: RateLimiter
-    push: PushDoor
 
     def now(self) -> int:
         """The present second since 1970."""

@@ -10,6 +10,7 @@ was told, or waits to be, is not told again.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import structlog
@@ -22,6 +23,7 @@ from mim.push.quiet import is_quiet
 from mim.store import push_plan
 from mim.store.committer import STORED, Pending
 from mim.store.db import UNAVAILABLE, Pool
+from mim.store.dispatch import Dispatch
 from mim.store.push_plan import CALL, MESSAGE, REVISED, Candidate, Entry
 from mim.tasks import TaskSet
 
@@ -37,7 +39,7 @@ REVISABLE_S: Final = 86_400.0  # how long after it was shown a notification is s
 UNHEARD_CHATS: Final = 500
 NAMES: Final = {MESSAGE: "message", REVISED: "revised", CALL: "call"}
 
-Planned = Callable[[], None]
+RECOVERED: Final = 100_000  # messages remembered as planned until whoever asks for them has heard it
 
 
 class Policy(Struct, frozen=True):
@@ -75,12 +77,12 @@ class News:
 
 
 class Bulletin:
-    """The news of many messages, by kind and chat, and who wants to hear that they are planned."""
+    """The news of many messages, by kind and chat, and the dispatches that wait for their being planned."""
 
     def __init__(self) -> None:
         self.kinds: dict[int, dict[int, News]] = {MESSAGE: {}, CALL: {}}
         self.messages = 0
-        self.planned: list[Planned] = []
+        self.dispatches: list[Dispatch] = []
 
     def add(
         self, chat: int, seq: int, sender: int, low: int | None, high: int | None, extra: dict[str, Any] | None,
@@ -109,7 +111,8 @@ class Planner:
         self._on_due = on_due
         self._gathering = Bulletin()
         self._planning: Bulletin | None = None  # gathered before; stays until it is planned
-        self._recovered: list[tuple[int, int]] = []
+        self._recovered: dict[tuple[int, int], None] = {}
+        self._recovered_planned: dict[tuple[int, int], None] = {}
         self._revised: list[tuple[int, int]] = []
         self._unheard: list[tuple[int, int, int]] = []
         self._wake = asyncio.Event()
@@ -133,25 +136,39 @@ class Planner:
         if self:
             log.warning("push was not planned for everything at shutdown", count=len(self))
 
-    # -- what there is to plan: nothing here blocks -------------------------------------------
+    # -- what there is to plan (chat.push_port): nothing here blocks ----------------------------
 
-    def committed(self, batch: Sequence[Pending], planned: Planned | None = None) -> bool:
-        """A committed batch. `planned` is called when the outbox has it; False: too much waits, it will not be."""
+    def committed(self, batch: Sequence[Pending], dispatch: Dispatch) -> None:
+        """A committed batch, whose dispatch is held until the outbox has it. When too much waits it is let go as not
+        done: then recovery brings the messages again.
+        """
+        dispatch.hold()
         if len(self) + len(batch) > self._policy.queue:
             metrics.UNPLANNED.inc(len(batch))
-            return False
+            dispatch.release(False)
+            return
         add, now = self._gathering.add, self._clock.now()
         for p in batch:
             if p.outcome == STORED:
                 add(p.chat, p.seq, p.user, p.low, p.high, p.body.extra, now)
-        if planned is not None:
-            self._gathering.planned.append(planned)
+        self._gathering.dispatches.append(dispatch)
         self._stir()
-        return True
 
     def recovered(self, chats: Sequence[int], seqs: Sequence[int]) -> bool:
-        """Messages that a dead node committed: what it planned of them is not known. False: too much waits."""
-        return self._note(self._recovered, list(zip(chats, seqs, strict=True)))
+        """Messages that a dead node committed: what it planned of them is not known. True once they are planned: until
+        then whoever asks keeps them, for this node may die too.
+        """
+        wanted = dict.fromkeys(zip(chats, seqs, strict=True))
+        missing = [ref for ref in wanted if ref not in self._recovered_planned]
+        if missing:
+            new = [ref for ref in missing if ref not in self._recovered]
+            if len(self) + len(new) <= self._policy.queue:
+                self._recovered.update(dict.fromkeys(new))
+                self._stir()
+            return False
+        for ref in wanted:
+            del self._recovered_planned[ref]
+        return True
 
     def revised(self, chat: int, seq: int) -> bool:
         """A message was edited or deleted for everyone. False: too much waits."""
@@ -180,7 +197,7 @@ class Planner:
             await self._wake.wait()
             await asyncio.sleep(GATHER_S)
             self._wake.clear()
-            while self or self._gathering.planned:
+            while self or self._gathering.dispatches:
                 try:
                     await self._round()
                 except UNAVAILABLE as exc:
@@ -193,19 +210,19 @@ class Planner:
 
     async def _round(self) -> None:
         """Plan some of everything; what fails stays to be planned again."""
-        if self._planning is None and (self._gathering.messages or self._gathering.planned):
+        if self._planning is None and self._gathering.dispatches:
             self._planning, self._gathering = self._gathering, Bulletin()
         if self._planning is not None:
             await self._plan(self._planning)
             done, self._planning = self._planning, None
-            for planned in done.planned:
-                planned()
-        if refs := self._recovered[:ROUND]:
+            for dispatch in done.dispatches:
+                dispatch.release()
+        if refs := list(islice(self._recovered, ROUND)):
             bulletin = Bulletin()
             for one in await push_plan.said(self._pool, [chat for chat, _ in refs], [seq for _, seq in refs]):
                 bulletin.add(one.chat, one.seq, one.sender, one.low, one.high, one.extra, one.committed)
             await self._plan(bulletin)
-            del self._recovered[: len(refs)]
+            self._settle_recovered(refs)
         if refs := self._revised[:ROUND]:
             now = self._clock.now()
             shown = await push_plan.revised(
@@ -219,11 +236,23 @@ class Planner:
             await self._put(missed, MESSAGE, self._clock.now())
             del self._unheard[0]
 
+    def _settle_recovered(self, refs: Sequence[tuple[int, int]]) -> None:
+        """Note that these messages are planned, for whoever asks for them again."""
+        for ref in refs:
+            del self._recovered[ref]
+            self._recovered_planned[ref] = None
+        while len(self._recovered_planned) > RECOVERED:
+            del self._recovered_planned[next(iter(self._recovered_planned))]
+
     def _forget(self) -> None:
-        """Give up the round that cannot be planned: it would fail for ever. Its messages count as not planned."""
+        """Give up the round that cannot be planned: it would fail for ever."""
         given_up, self._planning = self._planning or Bulletin(), None
-        metrics.UNPLANNED.inc(given_up.messages + len(self._recovered[:ROUND]) + len(self._revised[:ROUND]))
-        del self._recovered[:ROUND], self._revised[:ROUND], self._unheard[:1]
+        refs = list(islice(self._recovered, ROUND))
+        metrics.UNPLANNED.inc(given_up.messages + len(refs) + len(self._revised[:ROUND]))
+        for dispatch in given_up.dispatches:
+            dispatch.release()
+        self._settle_recovered(refs)
+        del self._revised[:ROUND], self._unheard[:1]
 
     async def _plan(self, bulletin: Bulletin) -> None:
         for kind, news in bulletin.kinds.items():
@@ -315,7 +344,7 @@ class Planner:
         is told once too often rather than not at all."""
         topics = {device_topic(one.device) for one in found} | {user_topic(one.user) for one in found}
         try:
-            return await self._bus.listening(topics)
+            return set(await self._bus.listening(topics))
         except (ConnectionError, TimeoutError, OSError) as exc:
             log.warning("who is connected is not known", error=type(exc).__name__)
             return set()

@@ -406,7 +406,10 @@ async def test_messages_of_a_dead_node_are_planned_once(server: RunningServer, w
         await server.node.context.pool.execute("delete from push_told where device_id = (select id from device where "
                                                "push_token = 'b2')")  # fmt: skip
         world.apns.got.clear()
+        assert not push.planner.recovered([chat], [seq]), "not planned yet: who asks keeps it"
+        await settled(server)
         assert push.planner.recovered([chat], [seq])
+        assert not push.planner.recovered([chat], [seq]), "asked for anew"
         await settled(server)
     assert world.apns.tokens() == {"b2": 1}, "who was told already is not told again"
 
