@@ -8,6 +8,7 @@ import structlog
 import typer
 
 from mim import logs
+from mim.bus.redis import RedisBus
 from mim.clock import SystemClock
 from mim.config import Settings, secret
 from mim.config_check import load_settings
@@ -57,11 +58,18 @@ async def _work(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with await open_pool(url, settings.database_pool, BY_KEY) as pool:
-        workers = Push(settings, pool, None, SystemClock())
+        clock = SystemClock()
+        redis_url = secret(settings.redis_url)
+        bus = RedisBus(redis_url, clock) if redis_url else None
+        if bus is not None:
+            await bus.start()
+        workers = Push(settings, pool, bus, clock, plans=False)
         workers.start()
         log.info("sending push notifications", platforms=names(sorted(workers.platforms)))
         await stop.wait()
         await workers.close()
+        if bus is not None:
+            await bus.close()
 
 
 @app.command("test")

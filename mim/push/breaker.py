@@ -9,7 +9,7 @@ from typing import Final
 
 THRESHOLD: Final = 5
 FIRST_S: Final = 1.0
-LONGEST_S: Final = 60.0
+LONGEST_S: Final = 15.0  # so long at most it goes on after the provider is back
 
 
 class Breaker:

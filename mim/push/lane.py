@@ -63,9 +63,14 @@ class Results:
 
 
 class Lane:
-    """Sends what is due for one provider. `bus` tells who is connected; None: nobody can be asked."""
+    """Sends what is due for one provider. `bus` tells who is connected; None: nobody can be asked. `shares`: live
+    messages are carried by this process, too.
+    """
 
-    def __init__(self, provider: Provider, pool: Pool, bus: Bus | None, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self, provider: Provider, pool: Pool, bus: Bus | None, clock: Clock, limits: Limits, *, shares: bool = True
+    ) -> None:
+        self._shares = shares
         self._provider = provider
         self._pool = pool
         self._bus = bus
@@ -133,8 +138,7 @@ class Lane:
             started = self._clock.monotonic()
             if not await self._take(room):
                 await _wait(self._wake, POLL_S)
-            elif self._bus is not None:
-                # Beside a node's own work: as much time as this took is left to live messages.
+            elif self._shares:  # as much time as this took is left to live messages
                 await asyncio.sleep(min(self._clock.monotonic() - started, REST_S))
 
     async def _take(self, room: int) -> bool:

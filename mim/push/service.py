@@ -93,16 +93,18 @@ class Providers:
 
 
 class Push:
-    """A node's push part. `bus` None: a process of workers alone, which cannot ask who is connected."""
+    """The push part of a node; or, with `plans` False, of a process of workers alone, which without Redis has no `bus`
+    to ask who is connected.
+    """
 
-    def __init__(self, settings: Settings, pool: Pool, bus: Bus | None, clock: Clock) -> None:
+    def __init__(self, settings: Settings, pool: Pool, bus: Bus | None, clock: Clock, *, plans: bool = True) -> None:
         self._settings = settings
         self._pool = pool
         self._clock = clock
         self._providers = Providers(settings, pool, clock)
         self._limits = limits(settings)
-        self.lanes = [Lane(one, pool, bus, clock, self._limits) for one in self._providers.all]
-        self.planner = None if bus is None else Planner(pool, bus, clock, self._policy(), self.wake)
+        self.lanes = [Lane(one, pool, bus, clock, self._limits, shares=plans) for one in self._providers.all]
+        self.planner = None if bus is None or not plans else Planner(pool, bus, clock, self._policy(), self.wake)
         self._waiting = 0
         self._tasks = TaskSet()
 

@@ -4,7 +4,7 @@ import base64
 import json
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,17 +55,22 @@ def server_context(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-@pytest.fixture(scope="session")
-def keys() -> dict[str, Any]:
-    """Private keys of the deployment; the ends know the public halves."""
+def new_keys() -> dict[str, Any]:
+    """Private keys of a deployment; the ends know the public halves."""
     return {"apns": ec.generate_private_key(ec.SECP256R1()), "fcm": rsa.generate_private_key(65537, 2048)}
 
 
-@pytest_asyncio.fixture
-async def world(tmp_path: Path, authority: trustme.CA, keys: dict[str, Any]) -> AsyncIterator[World]:
-    """All ends, listening."""
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    (tmp_path / "apns.p8").write_bytes(pem(keys["apns"]))
+@pytest.fixture(scope="session")
+def keys() -> dict[str, Any]:
+    """Those of all tests."""
+    return new_keys()
+
+
+@asynccontextmanager
+async def far_ends(folder: Path, authority: trustme.CA, keys: dict[str, Any]) -> AsyncIterator[World]:
+    """All ends, listening; `folder` takes the files that settings name."""
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    (folder / "apns.p8").write_bytes(pem(keys["apns"]))
     apns = ApnsEnd(public_key=keys["apns"].public_key())
     fcm = FcmEnd(public_key=keys["fcm"].public_key())
     webpush = WebPushEnd()
@@ -81,14 +86,21 @@ async def world(tmp_path: Path, authority: trustme.CA, keys: dict[str, Any]) -> 
             "type": "service_account", "project_id": fcm.project, "private_key_id": "k1",
             "private_key": pem(keys["fcm"]).decode(), "client_email": fcm.email, "token_uri": f"{fcm.url}/token",
         }  # fmt: skip
-        (tmp_path / "account.json").write_text(json.dumps(account))
+        (folder / "account.json").write_text(json.dumps(account))
         settings = {
-            "dev": True, "push_ca": tmp_path / "ca.pem", "push_apns_topic": apns.topic,
-            "push_apns_key": tmp_path / "apns.p8", "push_apns_key_id": apns.key_id,
+            "dev": True, "push_ca": folder / "ca.pem", "push_apns_topic": apns.topic,
+            "push_apns_key": folder / "apns.p8", "push_apns_key_id": apns.key_id,
             "push_apns_team_id": apns.team_id, "push_apns_url": servers["apns"].url,
-            "push_fcm_credentials": tmp_path / "account.json", "push_fcm_url": fcm.url,
+            "push_fcm_credentials": folder / "account.json", "push_fcm_url": fcm.url,
             "push_webpush_contact": "mailto:operator@example.com", "push_webhook_url": f"{servers['webhook'].url}/hook",
             "push_webhook_secret": WEBHOOK_SECRET, "push_timeout_s": 2.0, "push_lease_s": 3.0,
             "push_chat_gap_s": 0.3, "push_reading_grace_s": 0.3,
         }  # fmt: skip
         yield World(apns, fcm, webpush, gateway, servers, settings)
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path, authority: trustme.CA, keys: dict[str, Any]) -> AsyncIterator[World]:
+    """All ends, listening."""
+    async with far_ends(tmp_path, authority, keys) as world:
+        yield world
