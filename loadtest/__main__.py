@@ -12,6 +12,7 @@ import uvloop
 
 from loadtest import bus as bus_paths
 from loadtest import commit as commit_function
+from loadtest import push as push_paths
 from loadtest.client import LoadError
 from loadtest.launch import allow_many_files
 from loadtest.report import Report
@@ -36,6 +37,7 @@ Try:
   python -m loadtest wire                        bytes by frame
   python -m loadtest commit                      the database function alone
   python -m loadtest bus                         a message through Redis, in Python
+  python -m loadtest push                        10,000 notifications while two people talk
   python -m loadtest SCENARIO --help             the options of a scenario
 
 \b
@@ -150,6 +152,30 @@ def bus(
     """Publishing and receiving through a private Redis, by way of doing it: CPU of Python."""
     logs.configure("warning", "text")
     _tell(uvloop.run(bus_paths.run(messages, rounds)), json)
+
+
+@app.command()
+def push(
+    part: Annotated[str, typer.Option(help="clients, providers or fan-out.")] = "fan-out",
+    count: Annotated[int, typer.Option(min=100, help="Notifications of a round; members of a fan-out.")] = 10_000,
+    at_once: Annotated[int, typer.Option(min=1, help="Requests on the way.")] = 100,
+    platform: Annotated[str, typer.Option(help="Of a fan-out: apns, fcm, webpush or webhook.")] = "apns",
+    rounds: Rounds = 3, core: Core = 0, json: Json = False,
+) -> None:  # fmt: skip
+    """Notifications: HTTP/2 clients side by side, each provider alone, or a fan-out through a whole server."""
+    logs.configure("warning", "text")
+    allow_many_files()
+    try:
+        if part == "clients":
+            report = uvloop.run(push_paths.clients(count, at_once, rounds))
+        elif part == "providers":
+            report = uvloop.run(push_paths.providers(count, at_once, rounds))
+        else:
+            push_paths.free_core(core)
+            report = uvloop.run(push_paths.fan_out(count, platform, rounds, core))
+    except (ServerError, LoadError) as exc:
+        _refuse(str(exc))
+    _tell(report, json)
 
 
 def _run(

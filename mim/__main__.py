@@ -20,6 +20,7 @@ from mim.embedded import EmbeddedError, claim_for_server
 from mim.errors import PeerError
 from mim.listening import UnreachableError, check_listening
 from mim.preflight import check_database, check_redis, database, with_pool
+from mim.push_cli import app as push
 from mim.store.migrate import MigrationError, migrate
 
 WRONG = 2  # exit code: what was asked for cannot be done as it was asked
@@ -50,6 +51,7 @@ db = typer.Typer(help="The database: bring it to the version of this mim.", no_a
 user = typer.Typer(help="Accounts: add people without a phone in your hand.", no_args_is_help=True)
 app.add_typer(db, name="db")
 app.add_typer(user, name="user")
+app.add_typer(push, name="push")
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded Postgres.", show_default="data")]
 DatabaseUrl = Annotated[

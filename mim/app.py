@@ -26,7 +26,6 @@ from mim.bus.redis import RedisBus
 from mim.chat.context import Context
 from mim.chat.indexing import Indexer
 from mim.chat.publisher import Publisher
-from mim.chat.push_port import NoPush
 from mim.chat.reading import Reading
 from mim.chat.recovery import Recovery
 from mim.chat.sending import Sending
@@ -39,10 +38,11 @@ from mim.gateway.gateway import Gateway
 from mim.hub.hub import Hub
 from mim.metrics import Figures
 from mim.model import Caller
+from mim.push.service import Push
 from mim.rest.app import build_app
 from mim.rest.ops import Scrape, own_figures
 from mim.store.committer import Committer
-from mim.store.db import Pool, connector, open_pool
+from mim.store.db import BY_KEY, Pool, connector, open_pool
 from mim.store.dispatch import Dispatches, new_node
 from mim.store.migrate import migrate
 from mim.tasks import TaskSet
@@ -53,6 +53,7 @@ log = structlog.get_logger("mim.app")
 
 REVIVE_EVERY_S = 5.0  # each look starts a program
 LAST_COMMITS_S = 2.0
+PUSH_POOL = 4  # connections: a fan-out of notifications takes none of those that people wait for
 POOL_CLOSE_S = 5.0
 
 
@@ -128,7 +129,9 @@ async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> 
         bus: Bus = RedisBus(redis_url, clock) if redis_url else LocalBus()
         hub = Hub(bus)
         publisher = Publisher(bus)
-        push = NoPush()
+        push_pool = await open_pool(url, PUSH_POOL, BY_KEY)
+        parts.push_async_callback(_close_pool, push_pool)
+        push = Push(settings, push_pool, bus, clock)
         dispatches = Dispatches(await new_node(pool))
         sending = Sending(pool, bus, publisher, push, clock, settings.text_limit)
         committer = Committer(
@@ -150,13 +153,15 @@ async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> 
         )  # fmt: skip
         recovery = Recovery(connector(url), bus, push, dispatches)
         gateway = Gateway(context, hub, recovery)
-        figures = _figures(context, gateway)
+        figures = _figures(context, gateway, push)
         figures.register()
         parts.callback(figures.unregister)
 
         await bus.start()
         parts.push_async_callback(bus.close)
         parts.push_async_callback(identity.close)
+        push.start(workers=settings.push_workers)
+        parts.push_async_callback(push.close)
         await gateway.start()
         parts.push_async_callback(gateway.close)
         indexer.start()
@@ -278,8 +283,11 @@ def how_started() -> str:
     return os.path.relpath(sys.argv[0])
 
 
-def _figures(context: Context, gateway: Gateway) -> Figures:
+def _figures(context: Context, gateway: Gateway, push: Push) -> Figures:
     figures = Figures()
+    figures.gauge("mim_push_plan_queue", "Messages and changes that wait to be planned.", lambda: len(push))
+    figures.gauge("mim_push_outbox_rows", "Rows of the outbox, of all nodes, some seconds ago.", lambda: push.depth)
+    figures.gauge("mim_push_inflight", "Notifications that wait for a provider's answer.", lambda: push.inflight)
     figures.gauge("mim_connections", "Open sockets.", lambda: len(gateway.connections))
     figures.gauge("mim_sessions", "Sockets that are signed in.", lambda: len(gateway.hub))
     figures.gauge("mim_commit_queue_messages", "Messages that wait for a commit.", lambda: len(context.committer))

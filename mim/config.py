@@ -6,6 +6,7 @@ generated from this class.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ MIN_SECRET_BYTES = 32
 REDIS_SCHEMES = (
     "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
 )  # fmt: skip
+MIN_WEBHOOK_SECRET_BYTES = 24
 
 
 class Settings(BaseSettings):
@@ -113,6 +115,57 @@ class Settings(BaseSettings):
         10.0, description="How long a SEND waits for storage before `unavailable`, seconds."
     )
 
+    # Push notifications (docs/push.md)
+    push_workers: bool = Field(True, description="This server sends notifications; false: only `mim push` does.")
+    push_preview: Literal["full", "sender", "none"] = Field(
+        "full",
+        description="What a notification tells to users who have not chosen: all, who wrote, or that there is news.",
+    )
+    push_queue: PositiveInt = Field(100_000, description="Messages that may wait to be planned in one process.")
+    push_age_s: PositiveInt = Field(86_400, description="After this a notification is worthless, seconds.")
+    push_call_age_s: PositiveInt = Field(45, description="The same for a call, seconds.")
+    push_attempts: PositiveInt = Field(8, description="Tries of a notification that its provider puts off.")
+    push_timeout_s: PositiveFloat = Field(10.0, description="How long a provider may take to answer, seconds.")
+    push_lease_s: PositiveFloat = Field(
+        60.0,
+        description="After this another worker sends what one took and never settled, seconds; above push_timeout_s.",
+    )
+    push_concurrency: PositiveInt = Field(200, description="Unanswered notifications of one process to one provider.")
+    push_chat_gap_s: PositiveFloat = Field(
+        10.0, description="Shortest time between two notifications of one chat to one device, seconds."
+    )
+    push_device_per_minute: PositiveInt = Field(20, description="Chats of which one device is told in a minute.")
+    push_reading_grace_s: PositiveFloat = Field(
+        3.0, description="How long a phone waits whether its user reads the message on another device, seconds."
+    )
+    push_ca: Path | None = Field(None, description="PEM certificates that providers' TLS is also trusted by.")
+    push_apns_topic: str | None = Field(None, description="Bundle id of the iOS app; turns APNs on.")
+    push_apns_key: Path | None = Field(None, description="PEM (.p8) key that signs provider tokens.")
+    push_apns_key_id: str | None = Field(None, description="Key id of push_apns_key, 10 characters.")
+    push_apns_team_id: str | None = Field(None, description="Team id of push_apns_key, 10 characters.")
+    push_apns_certificate: Path | None = Field(
+        None, description="PEM client certificate and key, instead of push_apns_key."
+    )
+    push_apns_url: str | None = Field(None, description="Another address than Apple's, for a relay or a test.")
+    push_fcm_credentials: Path | None = Field(None, description="JSON file of a service account; turns FCM on.")
+    push_fcm_channel: str = Field("messages", description="Notification channel of the Android app.")
+    push_fcm_url: str | None = Field(None, description="Another address than Google's, for a relay or a test.")
+    push_webpush_contact: str | None = Field(
+        None, description="mailto: or https: where push services reach the operator; turns Web Push on."
+    )
+    push_webpush_hosts: str = Field(
+        "fcm.googleapis.com,*.push.services.mozilla.com,*.push.apple.com,*.notify.windows.com",
+        description="Comma-separated hosts of push services that are called; `*` alone: every public one.",
+    )
+    push_vapid_key: SecretStr | None = Field(
+        None, description="Private VAPID key, base64url of 32 bytes; none: one is made and kept in the database."
+    )
+    push_webhook_url: str | None = Field(None, description="https://... of an own push gateway; turns webhook on.")
+    push_webhook_secret: SecretStr | None = Field(
+        None,
+        description="Secret that signs what goes to push_webhook_url: whsec_ and base64, or 24 bytes of text or more.",
+    )
+
     # Telling
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe line that is logged."
@@ -127,6 +180,30 @@ class Settings(BaseSettings):
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"must be {MIN_SECRET_BYTES} bytes or longer; make one with `openssl rand -hex 32`")
+        return value
+
+    @field_validator("push_webhook_secret")
+    @classmethod
+    def _signs_well(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < MIN_WEBHOOK_SECRET_BYTES:
+            raise ValueError(
+                f"must be {MIN_WEBHOOK_SECRET_BYTES} bytes or longer; make one with `openssl rand -hex 32`"
+            )
+        return value
+
+    @field_validator("push_webpush_contact")
+    @classmethod
+    def _reachable(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("mailto:", "https:")):
+            raise ValueError("must begin with mailto: or https:")
+        return value
+
+    @field_validator("push_vapid_key")
+    @classmethod
+    def _p256_key(cls, value: SecretStr | None) -> SecretStr | None:
+        text = "" if value is None else value.get_secret_value().rstrip("=")
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9_-]{43}", text):
+            raise ValueError("must be the base64url of 32 bytes, which are 43 characters")
         return value
 
     @field_validator("database_url")
@@ -149,6 +226,7 @@ class Settings(BaseSettings):
             raise ValueError("tls_certificate and tls_key go together: set both or neither")
         if self.keepalive_min_s > self.keepalive_max_s:
             raise ValueError("keepalive_min_s must not be above keepalive_max_s")
+        _check_push(self)
         return self
 
     @classmethod
@@ -163,6 +241,19 @@ class Settings(BaseSettings):
         """Options over environment over the TOML file."""
         toml = Path(os.environ.get("MIM_CONFIG", "mim.toml"))
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml)
+
+
+def _check_push(settings: Settings) -> None:
+    """Raise ValueError for push settings that do not go together."""
+    if settings.push_lease_s <= settings.push_timeout_s:
+        raise ValueError("push_lease_s must be above push_timeout_s")
+    if (settings.push_webhook_url is None) != (settings.push_webhook_secret is None):
+        raise ValueError("push_webhook_url and push_webhook_secret go together: set both or neither")
+    if settings.push_apns_topic is not None:
+        if (settings.push_apns_key is None) == (settings.push_apns_certificate is None):
+            raise ValueError("with push_apns_topic set either push_apns_key or push_apns_certificate")
+        if settings.push_apns_key and not (settings.push_apns_key_id and settings.push_apns_team_id):
+            raise ValueError("push_apns_key needs push_apns_key_id and push_apns_team_id")
 
 
 def secret(value: SecretStr | None) -> str | None:

@@ -18,6 +18,7 @@ from mim.config import Settings
 
 NO_SETTINGS = ("MIM_CONFIG",)  # MIM_ variables that are read elsewhere
 NO_SETTINGS_PREFIX = "MIM_TEST_"
+FILES = ("tls_certificate", "tls_key", "push_ca", "push_apns_key", "push_apns_certificate", "push_fcm_credentials")
 
 BESIDES_POOL = 3  # connections of a node: its committer's and those that hold locks
 EMBEDDED_CONNECTIONS = 90  # of the 100 that mim/embedded.py allows, some are the superuser's and the commands'
@@ -136,6 +137,6 @@ def _too_many_workers(settings: Settings) -> list[str]:
 def _unreadable_files(settings: Settings) -> list[str]:
     return [
         f"{name} names {str(file)!r}, which cannot be read; correct the path or its permissions."
-        for name, file in (("tls_certificate", settings.tls_certificate), ("tls_key", settings.tls_key))
-        if file is not None and not os.access(file, os.R_OK)
+        for name, file in settings
+        if name in FILES and file is not None and not os.access(file, os.R_OK)
     ]

@@ -10,7 +10,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mim"
 
 BASE = {"config", "config_reference", "config_check", "clock", "tasks", "errors", "model", "logs", "metrics"}
-TOP = {"embedded", "embedded_owner", "embedded_redis", "app", "preflight", "listening", "workers", "__main__", "cli"}
+TOP = {
+    "embedded", "embedded_owner", "embedded_redis", "app", "preflight", "listening", "workers", "push_cli", "__main__",
+    "cli",
+}  # fmt: skip
 
 # A package may always import itself.
 MAY_IMPORT: dict[str, set[str]] = {

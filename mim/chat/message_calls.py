@@ -95,6 +95,7 @@ async def edit(context: Context, caller: Caller, params: EditParams) -> Revised:
         data = {"seq": params.seq, "body": body_of(body.text, body.extra)}
         row = await changes.log_change(conn, chat, "edit", caller.user, data, context.now(), about=params.seq)
         alteration.tells_change(chat, row, await peer_firsts(conn, chat))
+    context.push.revised(chat.id, params.seq)
     return Revised(row.rev)
 
 
@@ -119,6 +120,7 @@ async def delete(context: Context, caller: Caller, params: DeleteParams) -> Dele
             conn, chat, "delete", caller.user, {"seq": params.seq}, context.now(), about=params.seq
         )
         alteration.tells_change(chat, row, await peer_firsts(conn, chat))
+    context.push.revised(chat.id, params.seq)
     return Deleted(row.rev)
 
 

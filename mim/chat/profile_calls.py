@@ -1,6 +1,6 @@
 """`user.*`, `profile.*` and `device.*` methods, and `auth.renew` (proto/calls.md#users)."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
@@ -69,13 +69,6 @@ class DeviceParams(Struct, frozen=True):
     """Parameters of `device.revoke`."""
 
     device: Id
-
-
-class PushParams(Struct, frozen=True):
-    """Parameters of `device.push`."""
-
-    platform: Literal["apns", "apns_sandbox", "fcm", "webpush", "webhook"]
-    token: Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
 class RenewParams(Struct, frozen=True):
@@ -149,13 +142,6 @@ async def devices(context: Context, caller: Caller, params: Empty) -> list[Devic
 async def revoke(context: Context, caller: Caller, params: DeviceParams) -> Empty:
     """Sign one of the caller's devices out for good; its sockets are closed at once."""
     await context.identity.revoke_device(caller.user, params.device)
-    return Empty()
-
-
-@method("device.push")
-async def push(context: Context, caller: Caller, params: PushParams) -> Empty:
-    """Say where the calling device takes push notifications."""
-    await profiles.set_push(context.pool, caller.device, params.platform, params.token)
     return Empty()
 
 

@@ -1,18 +1,14 @@
-"""What the messenger tells of those who may have to be woken: the port of push, and nobody behind it."""
+"""What the messenger tells of those who may have to be woken, and what clients ask of it: the port of push."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from prometheus_client import Counter
-
 from mim.store.committer import Pending
 from mim.store.dispatch import Dispatch
 
-UNHEARD = Counter("mim_unheard_devices_total", "Devices that were taken for connected and did not hear.")
-
 
 class PushPort(Protocol):
-    """Nothing here blocks."""
+    """Implemented in mim/push/service.py. What is not `async` does not block."""
 
     def committed(self, batch: Sequence[Pending], dispatch: Dispatch) -> None:
         """Messages were stored and published. Who still has to plan for them holds the dispatch until then."""
@@ -26,18 +22,12 @@ class PushPort(Protocol):
     def unheard(self, user: int, device: int, since: int) -> None:
         """A device seemed connected and heard nothing of what was sent to it from second `since` on."""
 
+    @property
+    def platforms(self) -> frozenset[str]:
+        """Platforms whose notifications go out."""
 
-class NoPush:
-    """Nobody is woken."""
+    async def public_key(self) -> str:
+        """The VAPID key that a browser subscribes with; "" when Web Push is off."""
 
-    def committed(self, batch: Sequence[Pending], dispatch: Dispatch) -> None:
-        """They see it when they come back."""
-
-    def recovered(self, chats: Sequence[int], seqs: Sequence[int]) -> bool:
-        return True
-
-    def revised(self, chat: int, seq: int) -> None:
-        """They see it when they come back."""
-
-    def unheard(self, user: int, device: int, since: int) -> None:
-        UNHEARD.inc()
+    async def check_token(self, platform: str, token: str) -> None:
+        """PeerError when a token cannot be one of its platform."""

@@ -17,7 +17,8 @@ from mim.wire.rate import RateLimiter
 FAILURES = (Code.UNAUTHORIZED, Code.FORBIDDEN, Code.NOT_MEMBER, Code.NOT_FOUND, Code.CONFLICT, Code.FULL,
             Code.RATE_LIMITED, Code.UNAVAILABLE)  # fmt: skip
 
-TAGS = {"chat": "chats", "message": "messages", "user": "users", "profile": "users", "device": "devices"}
+TAGS = {"chat": "chats", "message": "messages", "user": "users", "profile": "users", "device": "devices",
+        "push": "devices"}  # fmt: skip
 
 
 def calls_router(context: Context) -> APIRouter:

@@ -62,8 +62,18 @@ async def _leave_as_it_is(connection: Connection) -> None:
     """
 
 
-async def open_pool(url: str, size: int) -> Pool:
-    """A pool of at most `size` connections to the database `url` (postgresql://...).
+# For work that goes by key alone, whatever the tables hold: a plan made while one was empty reads it from end to end
+# when it is large. Plans are made once, since planning such statements takes longer than running them.
+BY_KEY = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+
+
+async def open_pool(url: str, size: int, settings: Mapping[str, str] | None = None) -> Pool:
+    """A pool of at most `size` connections to the database `url` (postgresql://...), with extra server settings.
 
     Opens two connections at once and the rest when needed, so a server that is away or refuses is told here:
     raises OSError or asyncpg.PostgresError. The caller closes the pool.
@@ -74,7 +84,7 @@ async def open_pool(url: str, size: int) -> Pool:
         max_size=size,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
-        server_settings=SERVER_SETTINGS,
+        server_settings={**SERVER_SETTINGS, **(settings or {})},
         init=prepare_connection,
         reset=_leave_as_it_is,
     )

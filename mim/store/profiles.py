@@ -41,15 +41,3 @@ async def devices(db: Pool | Connection, user: int) -> list[Any]:
         "select id, name, os, seen from device where user_id = $1 and revoked is null order by seen desc, id desc",
         user,
     )
-
-
-async def set_push(db: Pool | Connection, device: int, platform: str, token: str) -> None:
-    """Remember where a device takes push notifications. A token belongs to one device: it leaves any other."""
-    await db.execute(
-        """with taken as (
-               update device set push_platform = null, push_token = null
-               where push_platform = $2 and push_token = $3 and id <> $1
-           )
-           update device set push_platform = $2, push_token = $3 where id = $1""",
-        device, platform, token,
-    )  # fmt: skip

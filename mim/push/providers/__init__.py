@@ -1,0 +1,1 @@
+"""One file per provider; all implement :class:`mim.push.notice.Provider`."""
