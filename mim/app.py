@@ -65,6 +65,8 @@ class Node:
     gateway: Gateway
     hub: Hub
     recovery: Recovery
+    push: Push
+    indexer: Indexer
 
 
 def serve(settings: Settings) -> int:
@@ -120,61 +122,71 @@ async def keep_alive(embedded: EmbeddedPostgres) -> None:
 @asynccontextmanager
 async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> AsyncIterator[Node]:
     """Start the parts of a node in order, and stop them in reverse, each whatever became of the others."""
-    clock = clock or SystemClock()
     async with AsyncExitStack() as parts:
         pool = await open_pool(url, settings.database_pool)
         parts.push_async_callback(_close_pool, pool)
-        http = await parts.enter_async_context(httpx.AsyncClient(timeout=5))
-        redis_url = secret(settings.redis_url)
-        bus: Bus = RedisBus(redis_url, clock) if redis_url else LocalBus()
-        hub = Hub(bus)
-        publisher = Publisher(bus)
         push_pool = await open_pool(url, PUSH_POOL, BY_KEY)
         parts.push_async_callback(_close_pool, push_pool)
-        push = Push(settings, push_pool, bus, clock)
-        dispatches = Dispatches(await new_node(pool))
-        sending = Sending(pool, bus, publisher, push, clock, settings.text_limit)
-        committer = Committer(
-            connector(url), sending.committed, dispatches, clock,
-            batch=settings.commit_batch, queue=settings.commit_queue, wait_s=settings.commit_wait_s,
-        )  # fmt: skip
-        identity = Identity(
-            pool, settings, clock, LogSms(), http,
-            on_revoked=lambda user, device: _device_gone(publisher, user, device),
-            on_added=lambda user, device: _device_note(publisher, user, device, "added"),
-        )  # fmt: skip
-        reading = Reading(pool, publisher, clock)
-        indexer = Indexer(pool, sending.full_blocks, clock)
-        context = Context(
-            settings=settings, clock=clock, pool=pool, bus=bus, publisher=publisher, committer=committer,
-            dispatches=dispatches, push=push,
-            identity=identity, sending=sending, reading=reading, typing=TypingSignals(pool, publisher, clock),
-            finds=RateLimiter(settings.find_per_hour / 3600, settings.find_per_hour),
-        )  # fmt: skip
-        recovery = Recovery(connector(url), bus, push, dispatches)
-        gateway = Gateway(context, hub, recovery)
-        figures = _figures(context, gateway, push)
+        http = await parts.enter_async_context(httpx.AsyncClient(timeout=5))
+        node = _build(settings, url, clock or SystemClock(), pool, push_pool, http, await new_node(pool))
+        figures = _figures(node)
         figures.register()
         parts.callback(figures.unregister)
+        await _start(node, parts)
+        yield node
 
-        await bus.start()
-        parts.push_async_callback(bus.close)
-        parts.push_async_callback(identity.close)
-        push.start(workers=settings.push_workers)
-        parts.push_async_callback(push.close)
-        await gateway.start()
-        parts.push_async_callback(gateway.close)
-        indexer.start()
-        parts.push_async_callback(indexer.close)
-        reading.start()
-        parts.push_async_callback(reading.close)
-        await recovery.start()
-        parts.push_async_callback(recovery.close)
-        committer.start()
-        parts.push_async_callback(sending.close)
-        # The sockets had drain_s to see their messages committed: what waits now waits for a database that is away.
-        parts.push_async_callback(committer.close, min(settings.drain_s, LAST_COMMITS_S))
-        yield Node(context, gateway, hub, recovery)
+
+def _build(
+    settings: Settings, url: str, clock: Clock, pool: Pool, push_pool: Pool, http: httpx.AsyncClient, number: int
+) -> Node:
+    """Put the parts together; nothing runs yet. `number` is the node's."""
+    redis_url = secret(settings.redis_url)
+    bus: Bus = RedisBus(redis_url, clock) if redis_url else LocalBus()
+    hub = Hub(bus)
+    publisher = Publisher(bus)
+    push = Push(settings, push_pool, bus, clock)
+    dispatches = Dispatches(number)
+    sending = Sending(pool, bus, publisher, push, clock, settings.text_limit)
+    committer = Committer(
+        connector(url), sending.committed, dispatches, clock,
+        batch=settings.commit_batch, queue=settings.commit_queue, wait_s=settings.commit_wait_s,
+    )  # fmt: skip
+    identity = Identity(
+        pool, settings, clock, LogSms(), http,
+        on_revoked=lambda user, device: _device_gone(publisher, user, device),
+        on_added=lambda user, device: _device_note(publisher, user, device, "added"),
+    )  # fmt: skip
+    context = Context(
+        settings=settings, clock=clock, pool=pool, bus=bus, publisher=publisher, committer=committer,
+        dispatches=dispatches, push=push, identity=identity, sending=sending,
+        reading=Reading(pool, publisher, clock), typing=TypingSignals(pool, publisher, clock),
+        finds=RateLimiter(settings.find_per_hour / 3600, settings.find_per_hour),
+    )  # fmt: skip
+    recovery = Recovery(connector(url), bus, push, dispatches)
+    indexer = Indexer(pool, sending.full_blocks, clock)
+    return Node(context, Gateway(context, hub, recovery), hub, recovery, push, indexer)
+
+
+async def _start(node: Node, parts: AsyncExitStack) -> None:
+    """Start the parts from the lowest up. What ends last is what the others still need to end well."""
+    context = node.context
+    await context.bus.start()
+    parts.push_async_callback(context.bus.close)
+    parts.push_async_callback(context.identity.close)
+    await node.gateway.start()
+    parts.push_async_callback(node.gateway.close)
+    node.indexer.start()
+    parts.push_async_callback(node.indexer.close)
+    context.reading.start()
+    parts.push_async_callback(context.reading.close)
+    await node.recovery.start()
+    parts.push_async_callback(node.recovery.close)
+    node.push.start(workers=context.settings.push_workers)
+    parts.push_async_callback(node.push.close)
+    context.committer.start()
+    parts.push_async_callback(context.sending.close)
+    # The sockets had drain_s to see their messages committed: what waits now waits for a database that is away.
+    parts.push_async_callback(context.committer.close, min(context.settings.drain_s, LAST_COMMITS_S))
 
 
 async def _close_pool(pool: Pool) -> None:
@@ -283,7 +295,8 @@ def how_started() -> str:
     return os.path.relpath(sys.argv[0])
 
 
-def _figures(context: Context, gateway: Gateway, push: Push) -> Figures:
+def _figures(node: Node) -> Figures:
+    context, gateway, push = node.context, node.gateway, node.push
     figures = Figures()
     figures.gauge("mim_push_plan_queue", "Messages and changes that wait to be planned.", lambda: len(push))
     figures.gauge("mim_push_outbox_rows", "Rows of the outbox, of all nodes, some seconds ago.", lambda: push.depth)

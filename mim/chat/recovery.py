@@ -7,6 +7,7 @@ messages, edits, joins and kicks alike, and it may happen twice.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -26,6 +27,7 @@ RECOVERED = Counter("mim_dispatch_recovered_total", "Committed transactions that
 LOOK_EVERY_S: Final = 1.0
 ROUND_S: Final = 8.0
 CHATS_AT_ONCE: Final = 2000
+LAST_S: Final = 1.0
 LEAVE_S: Final = 2.0
 TOGETHER_S: Final = 0.3  # within which the processes of one server are told to end
 
@@ -49,10 +51,14 @@ class Recovery:
         self._tasks.spawn(self._run(), name="recovery")
 
     async def close(self) -> None:
-        """Delete what is done; what is not is another node's from now on."""
+        """Wait a moment for what is on its way, and delete what is done; the rest is another node's from now on."""
         await self._tasks.close()
         try:
-            async with asyncio.timeout(1):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_S):
+                    while self._dispatches.under_way:  # noqa: ASYNC110 - bounded, at the end
+                        await asyncio.sleep(0.02)
+            async with asyncio.timeout(LAST_S):
                 await self._forget_done()
         except UNAVAILABLE as exc:
             log.warning("dispatch_log could not be tidied up", error=type(exc).__name__)

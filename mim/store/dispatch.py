@@ -72,6 +72,11 @@ class Dispatches:
         if done:
             self._done.extend(numbers)
 
+    @property
+    def under_way(self) -> int:
+        """How many are not done yet, and not given up."""
+        return len(self._under_way)
+
     def take_done(self) -> list[int]:
         """Numbers whose rows may be deleted; whoever takes them says what became of it by :meth:`forgotten`."""
         taken, self._done = self._done, []
