@@ -20,7 +20,7 @@ NO_SETTINGS = ("MIM_CONFIG",)  # MIM_ variables that are read elsewhere
 NO_SETTINGS_PREFIX = "MIM_TEST_"
 FILES = ("tls_certificate", "tls_key", "push_ca", "push_apns_key", "push_apns_certificate", "push_fcm_credentials")
 
-BESIDES_POOL = 3  # connections of a node: its committer's and those that hold locks
+BESIDES_POOL = 6  # connections of a node: its committer's, the one that holds its locks, those of push
 EMBEDDED_CONNECTIONS = 90  # of the 100 that mim/embedded.py allows, some are the superuser's and the commands'
 
 
@@ -124,7 +124,7 @@ def _too_many_workers(settings: Settings) -> list[str]:
     """More processes than the system or the embedded Postgres can serve."""
     if settings.workers > 1 and sys.platform != "linux":
         return ["workers: only Linux spreads connections over processes that share a port; leave it at 1"]
-    wanted = settings.workers * (settings.database_pool + BESIDES_POOL)
+    wanted = (settings.workers + 1) * (settings.database_pool + BESIDES_POOL)  # one more while one is replaced
     if settings.workers > 1 and settings.database_url is None and wanted > EMBEDDED_CONNECTIONS:
         return [
             f"workers: {settings.workers} of them with a database_pool of {settings.database_pool} want {wanted} "
