@@ -46,6 +46,8 @@ TELL_EVERY: Final = 30  # attempts to connect between two lines of the log
 FIND_S: Final = 10.0
 LOOK_EVERY_S: Final = 10.0  # where servers may move: how often to ask where they are
 
+AWAY: Final = (OSError, TimeoutError, RedisError, RedisRefusedError)
+
 # How a payload begins: the version of this format, whether the publisher has told its own sockets, and the publisher.
 TOLD: Final = b"\x01\x00"
 UNTOLD: Final = b"\x01\x01"
@@ -264,8 +266,10 @@ class RedisBus:
             self._broken.clear()
             try:
                 await self._connect()
-            except (OSError, TimeoutError, RedisError, RedisRefusedError) as exc:
-                if tries % TELL_EVERY == 0:
+            except Exception as exc:  # whatever it is: a bus that gave up would never come back
+                if not isinstance(exc, AWAY):
+                    log.exception("connecting to Redis failed")
+                elif tries % TELL_EVERY == 0:
                     log.warning("Redis is away", reason=str(exc) or type(exc).__name__)
                 await asyncio.sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
                 tries += 1

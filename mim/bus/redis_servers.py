@@ -23,7 +23,7 @@ from redis.asyncio import RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import RedisSSLContext
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from mim.config import REDIS_SCHEMES
 
@@ -185,8 +185,8 @@ class Servers:
                 for slot in range(REDIS_CLUSTER_HASH_SLOTS)
             ]
             named = [(str(node.host), int(node.port)) for node in found.nodes_cache.values()]
-        except LookupError:
-            raise ConnectionError("the cluster does not cover every slot") from None
+        except (LookupError, RedisClusterException) as exc:  # the latter is no RedisError
+            raise ConnectionError(f"the cluster does not tell who owns every slot: {exc}") from exc
         finally:
             await cluster.aclose()
         self._seeds = [*named, *(seed for seed in url.hosts if seed not in named)]

@@ -53,7 +53,7 @@ async def test_who_counts_nothing_is_half_open_and_push_is_told(
 async def test_who_counts_on_stays(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receipts, "HALF_OPEN_S", 1.0)
     async with (
-        running(database_url, send_rate=1000.0) as server,
+        running(database_url, send_rate=100_000.0, send_burst=100_000, request_rate=100_000.0) as server,
         server.phone("mina") as mina,
         server.phone("jun", recv=True, auth="upgrade") as jun,
     ):
