@@ -162,7 +162,7 @@ def _build(
         reading=Reading(pool, publisher, clock), typing=TypingSignals(pool, publisher, clock),
         finds=RateLimiter(settings.find_per_hour / 3600, settings.find_per_hour),
     )  # fmt: skip
-    recovery = Recovery(connector(url), bus, push, dispatches)
+    recovery = Recovery(connector(url), bus, push, dispatches, clock)
     indexer = Indexer(pool, sending.full_blocks, clock)
     return Node(context, Gateway(context, hub, recovery), hub, recovery, push, indexer)
 

@@ -15,6 +15,7 @@ from prometheus_client import Counter
 
 from mim.bus.port import NODES, Bus, Envelope, Missed
 from mim.chat.push_port import PushPort
+from mim.clock import Clock
 from mim.store import dispatch
 from mim.store.db import UNAVAILABLE, Connection, Connector
 from mim.store.dispatch import Dispatches, Lost
@@ -26,6 +27,8 @@ RECOVERED = Counter("mim_dispatch_recovered_total", "Committed transactions that
 
 LOOK_EVERY_S: Final = 1.0
 ROUND_S: Final = 8.0
+BUS_S: Final = 3.0  # without a sign of life from the bus
+CONFIRM_S: Final = 2.0
 CHATS_AT_ONCE: Final = 2000
 LAST_S: Final = 1.0
 LEAVE_S: Final = 2.0
@@ -35,11 +38,12 @@ TOGETHER_S: Final = 0.3  # within which the processes of one server are told to 
 class Recovery:
     """Holds this node's lock and sees to what is lost."""
 
-    def __init__(self, connect: Connector, bus: Bus, push: PushPort, dispatches: Dispatches) -> None:
+    def __init__(self, connect: Connector, bus: Bus, push: PushPort, dispatches: Dispatches, clock: Clock) -> None:
         self._connect = connect
         self._bus = bus
         self._push = push
         self._dispatches = dispatches
+        self._clock = clock
         self._connection: Connection | None = None
         self._leaving = False
         self._alone = asyncio.Lock()  # in using the connection
@@ -97,6 +101,8 @@ class Recovery:
             self._connection = await self._connect({})
             await dispatch.occupy(self._connection, self._dispatches.node, serving=not self._leaving)
         await self._forget_done()
+        if self._bus.whole_until() < self._clock.monotonic() - BUS_S:
+            return  # nobody could be told; those who are alive say it again themselves when the bus is back
         for lost in await dispatch.lost(self._connection, self._dispatches):
             await self._recover(self._connection, lost)
 
@@ -120,15 +126,28 @@ class Recovery:
             missed = Missed(chats[start : start + CHATS_AT_ONCE], lost.xid, lost.at)
             self._bus.publish(NODES, Envelope(b"", control=missed))
         messages = [(chat, seq) for chat, seq in zip(lost.chats, lost.seqs, strict=True) if seq]
-        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._bus.confirm(lambda ok: None if told.done() else told.set_result(ok))
-        if await told and self._push.recovered([chat for chat, _ in messages], [seq for _, seq in messages]):
+        if await self._confirmed() and self._push.recovered(
+            [chat for chat, _ in messages], [seq for _, seq in messages]
+        ):
             await dispatch.forget(conn, lost.node, lost.numbers)
             whose = "own" if lost.node == self._dispatches.node else "other"
             RECOVERED.labels(whose).inc(len(lost.numbers))
             log.info("recovered what was not told", node=lost.node, transactions=len(lost.numbers), chats=len(chats))
 
+    async def _confirmed(self) -> bool:
+        """Whether the bus has what was published; False when it does not say so soon."""
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._bus.confirm(lambda ok: None if told.done() else told.set_result(ok))
+        await asyncio.wait({told}, timeout=CONFIRM_S)
+        return told.done() and told.result()
+
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+
+
+def _messages(lost: Lost) -> tuple[list[int], list[int]]:
+    """Chats and seqs of the messages in these rows."""
+    found = [(chat, seq) for chat, seq in zip(lost.chats, lost.seqs, strict=True) if seq]
+    return [chat for chat, _ in found], [seq for _, seq in found]
