@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +54,9 @@ log = structlog.get_logger("mim.app")
 REVIVE_EVERY_S = 5.0  # each look starts a program
 LAST_COMMITS_S = 2.0
 PUSH_POOL = 4  # connections: a fan-out of notifications takes none of those that people wait for
+PART_CLOSE_S = 5.0
 POOL_CLOSE_S = 5.0
+PUSH_POOL_CLOSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +125,18 @@ async def keep_alive(embedded: EmbeddedPostgres) -> None:
 async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> AsyncIterator[Node]:
     """Start the parts of a node in order, and stop them in reverse, each whatever became of the others."""
     async with AsyncExitStack() as parts:
+        leftovers = TaskSet()
+        parts.push_async_callback(leftovers.close)
         pool = await open_pool(url, settings.database_pool)
-        parts.push_async_callback(_close_pool, pool)
+        parts.push_async_callback(_close_pool, pool, POOL_CLOSE_S)
         push_pool = await open_pool(url, PUSH_POOL, BY_KEY)
-        parts.push_async_callback(_close_pool, push_pool)
+        parts.push_async_callback(_close_pool, push_pool, PUSH_POOL_CLOSE_S)
         http = await parts.enter_async_context(httpx.AsyncClient(timeout=5))
         node = _build(settings, url, clock or SystemClock(), pool, push_pool, http, await new_node(pool))
         figures = _figures(node)
         figures.register()
         parts.callback(figures.unregister)
-        await _start(node, parts)
+        await _start(node, parts, leftovers)
         yield node
 
 
@@ -167,8 +171,10 @@ def _build(
     return Node(context, Gateway(context, hub, recovery), hub, recovery, push, indexer)
 
 
-async def _start(node: Node, parts: AsyncExitStack) -> None:
-    """Start the parts from the lowest up. What ends last is what the others still need to end well."""
+async def _start(node: Node, parts: AsyncExitStack, leftovers: TaskSet) -> None:
+    """Start the parts from the lowest up. What ends last is what the others still need to end well; what does not end
+    in time is left over until the pools are closed under it.
+    """
     context = node.context
     await context.bus.start()
     parts.push_async_callback(context.bus.close)
@@ -182,17 +188,22 @@ async def _start(node: Node, parts: AsyncExitStack) -> None:
     await node.recovery.start()
     parts.push_async_callback(node.recovery.close)
     node.push.start(workers=context.settings.push_workers)
-    parts.push_async_callback(node.push.close)
+    parts.push_async_callback(_end, node.push.close, leftovers)
     context.committer.start()
     parts.push_async_callback(context.sending.close)
     # The sockets had drain_s to see their messages committed: what waits now waits for a database that is away.
     parts.push_async_callback(context.committer.close, min(context.settings.drain_s, LAST_COMMITS_S))
 
 
-async def _close_pool(pool: Pool) -> None:
+async def _end(close: Callable[[], Coroutine[Any, Any, None]], leftovers: TaskSet) -> None:
+    """Let a part close for some seconds: to cancel what waits for a stalled database takes the driver longer."""
+    await asyncio.wait({leftovers.spawn(close(), name="end of a part")}, timeout=PART_CLOSE_S)
+
+
+async def _close_pool(pool: Pool, within_s: float) -> None:
     """Close politely, but do not wait for a database that does not answer."""
     try:
-        await asyncio.wait_for(pool.close(), POOL_CLOSE_S)
+        await asyncio.wait_for(pool.close(), within_s)
     except TimeoutError:
         pool.terminate()
 

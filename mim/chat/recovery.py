@@ -7,7 +7,6 @@ messages, edits, joins and kicks alike, and it may happen twice.
 """
 
 import asyncio
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -56,17 +55,20 @@ class Recovery:
 
     async def close(self) -> None:
         """Wait a moment for what is on its way, and delete what is done; the rest is another node's from now on."""
+        # Tasks and not timeouts: the driver waits long for a stalled database to confirm what is cancelled.
+        last = self._tasks.spawn(self._finish(), name="last dispatches")
+        await asyncio.wait({last}, timeout=LAST_S)
+        self._disconnect()
         await self._tasks.close()
+
+    async def _finish(self) -> None:
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LAST_S):
-                    while self._dispatches.under_way:  # noqa: ASYNC110 - bounded, at the end
-                        await asyncio.sleep(0.02)
-            async with asyncio.timeout(LAST_S):
+            while self._dispatches.under_way:  # noqa: ASYNC110 - bounded by close()
+                await asyncio.sleep(0.02)
+            async with self._alone:
                 await self._forget_done()
         except UNAVAILABLE as exc:
             log.warning("dispatch_log could not be tidied up", error=type(exc).__name__)
-        self._disconnect()
 
     async def leaves(self) -> bool:
         """This node serves nobody any more; whether others do. Those that leave at the same moment do not count."""

@@ -68,6 +68,9 @@ class CatchingUp:
     def restored(self, since: float) -> None:
         """The bus is back: everybody is behind."""
         horizon = self._freshness.before(since)
+        if horizon is None:  # this node is younger than its last sign of life from the bus
+            synced = [connection.horizon for connection in self._connections if connection.horizon is not None]
+            horizon = min(synced, key=lambda one: one.xid, default=None)
         log.info("catching up after the bus was away", sessions=len(self._connections))
         for connection in self._connections:
             self._add(connection, horizon, "bus")

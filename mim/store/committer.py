@@ -216,7 +216,8 @@ class Committer:
                 self._wake.clear()
             self._storing = batch
             try:
-                await self._settle(batch)
+                if batch:  # else all were given up while they waited
+                    await self._settle(batch)
             except asyncio.CancelledError:
                 self._give_up(batch)
                 raise

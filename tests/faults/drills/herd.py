@@ -19,25 +19,25 @@ SLOW_S = 60.0
 
 async def drop_all(stage: Stage) -> float:
     """The network goes away under all clients at once."""
+    began = time.monotonic()
     for client in stage.people.everyone:
         client.drops()
-    return await _all_return(stage)
+    return await _all_return(stage, began)
 
 
 async def restart_all(stage: Stage) -> float:
     """All nodes are killed at once and started again."""
+    began = time.monotonic()
     for node in stage.lab.nodes:
         node.kill()
-    began = time.monotonic()
     await asyncio.gather(*(node.start() for node in stage.lab.nodes))
-    took = time.monotonic() - began
-    return took + await _all_return(stage)
+    return await _all_return(stage, began)
 
 
-async def _all_return(stage: Stage) -> float:
+async def _all_return(stage: Stage, began: float) -> float:
+    """Seconds from `began`, the fault, until everybody is back: some may be before the last node has started."""
     people = stage.people
     before = Counter(error for client in people.everyone for error in client.errors)
-    began = time.monotonic()
     await eventually(lambda: not any(client.is_synced and client.synced_at < began for client in people.everyone), 5)
     await people.is_back(ALL_BACK_S)
     back_s = time.monotonic() - began
