@@ -54,7 +54,7 @@ log = structlog.get_logger("mim.app")
 REVIVE_EVERY_S = 5.0  # each look starts a program
 LAST_COMMITS_S = 2.0
 PUSH_POOL = 4  # connections: a fan-out of notifications takes none of those that people wait for
-PART_CLOSE_S = 5.0
+PART_CLOSE_S = 3.0
 POOL_CLOSE_S = 5.0
 PUSH_POOL_CLOSE_S = 1.0
 
@@ -180,7 +180,7 @@ async def _start(node: Node, parts: AsyncExitStack, leftovers: TaskSet) -> None:
     parts.push_async_callback(context.bus.close)
     parts.push_async_callback(context.identity.close)
     await node.gateway.start()
-    parts.push_async_callback(node.gateway.close)
+    parts.push_async_callback(_end, node.gateway.close, leftovers)
     node.indexer.start()
     parts.push_async_callback(node.indexer.close)
     context.reading.start()
