@@ -1,0 +1,28 @@
+/* The words of the client. A text is a string, or a function of what it tells. */
+
+const LANGUAGES = { en: () => import('./en.js'), ko: () => import('./ko.js') };
+const KEY = 'mim.language';
+
+export let language = 'en';
+let words = {};
+
+export const chosen = () => localStorage.getItem(KEY);
+
+/** Load the chosen language, else the first of the browser's that is there. */
+export async function choose() {
+  const wishes = [chosen(), ...navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase())];
+  language = wishes.find((wish) => wish in LANGUAGES) ?? 'en';
+  ({ words } = await LANGUAGES[language]());
+  document.documentElement.lang = language;
+}
+
+export function set(next) {
+  if (next) localStorage.setItem(KEY, next);
+  else localStorage.removeItem(KEY);
+}
+
+export function t(key, values) {
+  const text = words[key];
+  if (text === undefined) return key;
+  return typeof text === 'function' ? text(values) : text;
+}
