@@ -26,6 +26,7 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / "server.log"
         self._said = 0  # where in the log the present process began
+        self.port = 0  # any that is free
         self.url = "http://127.0.0.1:1"
 
     @property
@@ -50,7 +51,7 @@ class ServerProcess:
         self._said = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-                [sys.executable, "-m", "mim", "serve", "--data-dir", str(self._folder / "data"), "--port", "0"],
+                [sys.executable, "-m", "mim", "serve", "--data-dir", str(self._folder / "data"), "--port", str(self.port)],
                 cwd=self._folder,
                 env={**inherited, **settings},
                 stdin=subprocess.DEVNULL,

@@ -129,6 +129,7 @@ export class Leader {
       if (!now) return;
       now.read = now.owed = Math.max(now.read, seq);
       batch.touch(now);
+      batch.event({ type: 'marks', chat, marks: [this.user, seq] });
     }).catch(() => {});
     this.#writeRead(chat, seq);
   }
