@@ -55,7 +55,8 @@ class Person:
             await self.calls("profile.update", name=self.name)
         await self.page.goto(self.url)
         await self.page.evaluate(ADOPT, self.session)
-        await self.opens(f"/#/{self.user}")
+        await self.page.evaluate("user => { location.hash = `#/${user}`; }", self.user)
+        await self.page.locator(".list").wait_for(state="attached")
 
     async def opens(self, path: str = "/") -> None:
         """Load an address anew and wait for the chats."""
@@ -91,16 +92,16 @@ class Person:
         await self.page.locator(".menu-item").first.click()
         await self.page.locator("dialog input[type=tel]").fill(other.phone)
         await self.page.keyboard.press("Enter")
-        await self.room_is_open()
+        await self.room_is_open(other.name)
 
     async def opens_chat(self, name: str) -> None:
         """Click a chat in the list."""
         await self.chat(name).click()
-        await self.room_is_open()
+        await self.room_is_open(name)
 
-    async def room_is_open(self) -> None:
-        """Wait until the messages of the room are there."""
-        await self.page.locator(".room[data-ready]").wait_for()
+    async def room_is_open(self, name: str) -> None:
+        """Wait until the messages of this room are there."""
+        await self.page.locator(".room[data-ready]", has=self.page.get_by_role("heading", name=name, exact=True)).wait_for()
 
     async def goes_back(self) -> None:
         """From the room to the list, on a phone."""

@@ -102,7 +102,7 @@ export async function about(app, room) {
 async function everyone(engine, chat) {
   const found = [];
   try {
-    for (let after = null; found.length < MOST; after = found.at(-1).user) {
+    for (let after = 0; found.length < MOST; after = found.at(-1).user) {
       const page = await engine.call('chat.members', { chat, after, limit: PAGE });
       found.push(...page);
       if (page.length < PAGE) break;

@@ -19,10 +19,12 @@ export class Composer {
     this.editing = null;
     this.typed = 0;
     this.build();
-    const draft = room.model.drafts.get(room.chat);
-    if (draft) this.#set(draft);
+    this.known = room.model.drafts.get(room.chat) ?? ''; // the draft as all tabs know it
+    if (this.known) this.#set(this.known);
     this.off = room.model.on('draft', ({ chat, text }) => {
-      if (chat === room.chat && document.activeElement !== this.field && !this.editing) this.#set(text);
+      if (chat !== room.chat) return;
+      if (this.field.value === this.known && !this.editing) this.#set(text); // written in another tab, not here
+      this.known = text;
     });
   }
 
