@@ -1,11 +1,12 @@
 """A person at a browser: what they do and what they see, so that tests read as a transcript."""
 
+import asyncio
 import itertools
 import re
 from typing import Any
 
 import httpx
-from playwright.async_api import BrowserContext, ConsoleMessage, Locator, Page, expect
+from playwright.async_api import ConsoleMessage, Locator, Page, expect
 
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 800}
@@ -32,7 +33,6 @@ class Person:
         self.user = 0
         self.session: dict[str, Any] = {}
         self.complaints: list[str] = []
-        self.offline = False  # then the browser complains of its own accord
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.complaints.append(f"{self.name}: {error}\n{error.stack}"))
@@ -118,7 +118,13 @@ class Person:
 
     async def is_online(self) -> None:
         """Until the session is open and synced."""
-        await self.page.wait_for_function("document.querySelector('.status')?.dataset.state === 'online'")
+        await self.page.locator(".status[data-state=online]").wait_for(state="attached")
+
+    async def until(self, script: str, argument: Any = None) -> None:
+        """Until a function in the page says true. (Playwright's own polling uses eval, which the page forbids.)"""
+        async with asyncio.timeout(PATIENCE_MS / 1000):
+            while not await self.page.evaluate(script, argument):  # noqa: ASYNC110 - the page is another process
+                await asyncio.sleep(0.02)
 
     # -- messages
 
@@ -155,8 +161,3 @@ class Person:
     async def confirms(self) -> None:
         """Yes."""
         await self.page.locator("dialog .actions button").last.click()
-
-    async def goes_offline(self, context: BrowserContext | None = None) -> None:
-        """The network of this browser is gone, the open socket too."""
-        await self.page.context.set_offline(True)
-        await self.page.evaluate("window.dispatchEvent(new Event('offline'))")

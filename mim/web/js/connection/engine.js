@@ -160,14 +160,19 @@ export class Engine {
     await (text ? put(this.db, 'drafts', { chat, text }) : remove(this.db, 'drafts', chat));
   }
 
-  /** Tell the tabs of this account that it is signed out here, and let go of the database. */
-  close(tell = false) {
-    if (tell) this.#say({ kind: 'events', events: [{ type: 'status', status: { state: 'signed_out', here: true } }] });
+  /** Tell the other tabs. */
+  tell(events) {
+    this.#say({ kind: 'events', events });
+  }
+
+  /** Let go of the connection, the channel and the database. */
+  close() {
     this.closed = true;
     this.release?.();
     this.leader?.stop();
     this.leader = null;
     this.channel?.close();
+    this.channel = null;
     this.db.close();
   }
 }

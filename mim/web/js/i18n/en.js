@@ -41,5 +41,6 @@ export const words = {
   name: 'Name', no_account: 'Nobody with this number uses mim yet.', nothing_found: 'Nothing found', open_window: 'Open in a window', people_known: 'People you write with', profile: 'Profile', profile_welcome: 'How shall people call you?',
   remove: ({ who }) => `Remove ${who}`, results: 'Results', revoke: 'Sign out this device', revoke_sure: ({ name }) => `${name} is signed out at once.`, role_manager: 'Manager', role_owner: 'Owner', role_member: 'Member',
   search_hint: 'Two characters are enough.', search_placeholder: 'Words of a message', searching: 'Searching…', sign_out: 'Sign out', sign_out_sure: 'Everything of this account is removed from this browser. The server keeps your messages.',
+  sign_out_untold: 'The server could not be told. Revoke this browser in the settings of another device.',
   sign_out_waiting: ({ n }) => `${plural(n, 'message was', 'messages were')} not sent yet and will be lost.`, status: 'Status message', that_is_you: 'That is your own number.', this_device: 'This device', write_to: 'Write a message', you: 'you',
 };

@@ -39,5 +39,6 @@ export const words = {
   name: '이름', no_account: '이 번호로 mim을 쓰는 사람이 아직 없어요.', nothing_found: '결과가 없어요', open_window: '새 창에서 열기', people_known: '대화하는 사람', profile: '프로필', profile_welcome: '어떻게 불러 드릴까요?',
   remove: ({ who }) => `${who} 빼기`, results: '검색 결과', revoke: '이 기기 로그아웃', revoke_sure: ({ name }) => `${name} 기기가 바로 로그아웃돼요.`, role_manager: '운영진', role_owner: '방장', role_member: '멤버',
   search_hint: '두 글자부터 검색할 수 있어요.', search_placeholder: '메시지 내용', searching: '검색하는 중…', sign_out: '로그아웃', sign_out_sure: '이 브라우저에서 계정의 모든 내용을 지워요. 메시지는 서버에 남아 있어요.',
+  sign_out_untold: '서버에 알리지 못했어요. 다른 기기의 설정에서 이 브라우저를 로그아웃하세요.',
   sign_out_waiting: ({ n }) => `아직 보내지 않은 메시지 ${n}개가 사라져요.`, status: '상태 메시지', that_is_you: '내 번호예요.', this_device: '이 기기', write_to: '메시지 쓰기', you: '나',
 };

@@ -35,7 +35,7 @@ export class App {
   async #route() {
     const address = this.#address();
     if (address.user === 'sign-in') {
-      this.#signIn();
+      if (!document.querySelector('dialog.face')) this.#signIn();
       return;
     }
     const known = accounts().map(({ user }) => user);
@@ -112,16 +112,28 @@ export class App {
   }
 
   /** Sign out here: the server revokes the device, and nothing of the account stays in this browser. */
-  async signOut({ revoke = true } = {}) {
+  async signOut() {
     const { engine } = this;
     const { user, model } = engine;
     const { device, phone } = model.session;
-    if (revoke) await engine.call('device.revoke', { device }).catch(() => {});
+    this.leaving = true; // the end of the session is no news
+    const told = await engine.call('device.revoke', { device }).then(() => true, () => model.status.state === 'signed_out');
+    engine.tell([{ type: 'status', status: { state: 'signed_out' } }]);
     this.#leave();
-    engine.close(true);
     await forget(user);
+    this.leaving = false;
     location.hash = '';
     this.#signIn(phone);
+    if (!told) toast(t('sign_out_untold'));
+  }
+
+  /** Signed out from elsewhere: nothing of the account stays here. */
+  async #wipe() {
+    const { user } = this.engine;
+    this.#leave();
+    replace(this.root);
+    await forget(user);
+    location.hash = '#/sign-in';
   }
 
   // -- the frame
@@ -191,20 +203,16 @@ export class App {
   }
 
   #status() {
-    if (!this.engine) return;
+    if (!this.engine || this.leaving) return;
     const { status, session } = this.engine.model;
     statusBar(this.bar, status, { newer: this.newer, update, wake: () => this.engine.ask('wake').catch(() => {}) });
     face(this, status, {
       here: () => this.engine.ask('start').catch(() => {}),
       signIn: () => this.#signIn(session.phone),
       update,
-      gone: async () => {
-        const { user } = this.engine;
-        this.#leave();
-        await forget(user);
-        this.#signIn(session.phone);
-      },
+      gone: () => this.#signIn(session.phone),
     });
+    if (status.state === 'signed_out') this.#wipe();
   }
 
   #title() {
