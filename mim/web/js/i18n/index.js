@@ -1,10 +1,13 @@
 /* The words of the client. A text is a string, or a function of what it tells. */
 
-const LANGUAGES = { en: () => import('./en.js'), ko: () => import('./ko.js') };
+const LANGUAGES = {
+  en: { words: () => import('./en.js'), more: () => import('./en-more.js') },
+  ko: { words: () => import('./ko.js'), more: () => import('./ko-more.js') },
+};
 const KEY = 'mim.language';
 
 export let language = 'en';
-let words = {};
+const words = {};
 
 export const chosen = () => localStorage.getItem(KEY);
 
@@ -12,8 +15,13 @@ export const chosen = () => localStorage.getItem(KEY);
 export async function choose() {
   const wishes = [chosen(), ...navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase())];
   language = wishes.find((wish) => wish in LANGUAGES) ?? 'en';
-  ({ words } = await LANGUAGES[language]());
   document.documentElement.lang = language;
+  Object.assign(words, (await LANGUAGES[language].words()).words);
+}
+
+/** Load the words of the parts that are not there from the beginning. */
+export async function more() {
+  Object.assign(words, (await LANGUAGES[language].more()).words);
 }
 
 export function set(next) {

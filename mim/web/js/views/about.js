@@ -2,7 +2,8 @@
 
 import { t } from '../i18n/index.js';
 import { bdi, h, icon, iconButton, replace } from './dom.js';
-import { attempt, confirm, dialog, menu, prompt } from './overlays.js';
+import { attempt } from './notice.js';
+import { confirm, dialog, menu, prompt } from './overlays.js';
 import { choosePeople } from './people.js';
 
 const PAGE = 500;

@@ -3,7 +3,7 @@
 import { t } from '../i18n/index.js';
 import { bdi, eachFrame, h, icon, iconButton, replace } from './dom.js';
 import { count, fullTime, when } from './format.js';
-import { attempt, confirm, menu, onMenu } from './overlays.js';
+import { onMenu } from './press.js';
 import { excerpt, kindLabel } from './text.js';
 
 const AT_ONCE = 60; // rows that come with each look further down
@@ -36,12 +36,9 @@ export class ChatList {
       icon('people'), h('h2', {}, t('no_chats')), h('p', {}, t('no_chats_text')),
       h('button.primary', { type: 'button', onclick: () => this.app.open('people') }, t('new_chat')));
     onMenu(this.items, (target) => target.closest('.chat-row'), (row, x, y) => this.#menu(Number(row.dataset.chat), { x, y }));
-    const add = iconButton('add', t('new'), (event) => {
-      const box = event.currentTarget.getBoundingClientRect();
-      menu([
-        { label: t('new_chat'), icon: 'add', act: () => this.app.open('people') },
-        { label: t('new_group'), icon: 'people', act: () => this.app.open('group_new') },
-      ], { x: box.left, y: box.bottom, label: t('new') });
+    const add = iconButton('add', t('new'), async ({ currentTarget }) => {
+      const { left: x, bottom: y } = currentTarget.getBoundingClientRect();
+      (await import('./chat-menu.js')).newMenu(this.app, { x, y });
     });
     return h('nav.list', { 'aria-label': t('chats') },
       h('header.list-head', {}, this.self, h('h1', {}, t('chats')),
@@ -140,18 +137,9 @@ export class ChatList {
     };
   }
 
-  #menu(chat, place) {
+  async #menu(chat, place) {
     const record = this.model.chats.get(chat);
-    if (!record) return;
-    const call = (method, params) => attempt(this.app.engine.call(method, { chat, ...params }));
-    menu([
-      { label: t(record.pinned ? 'unpin' : 'pin'), icon: 'pin', act: () => call('chat.settings', { pinned: !record.pinned }) },
-      { label: t(record.muted ? 'unmute' : 'mute'), icon: record.muted ? 'bell' : 'mute', act: () => call('chat.settings', { muted: !record.muted }) },
-      this.model.unread(record) > 0 && { label: t('mark_read'), icon: 'check', act: () => attempt(this.app.engine.ask('read', chat, record.head)) },
-      { label: t('leave'), icon: 'leave', danger: true, act: async () => {
-        if (await confirm(t('leave'), t(record.kind === 'group' ? 'leave_sure' : 'leave_direct_sure'), t('leave'))) await call('chat.leave');
-      } },
-    ], { ...place, label: this.app.names.chat(record) });
+    if (record) (await import('./chat-menu.js')).chatMenu(this.app, record, place);
   }
 
   #key(event) {

@@ -2,12 +2,11 @@
 
 import { t } from '../i18n/index.js';
 import { bdi, h, icon, iconButton, replace } from './dom.js';
-import { attempt, toast } from './overlays.js';
+import { attempt, toast } from './notice.js';
 import { excerpt, kindLabel, mentionsOf, textOf } from './text.js';
 
 const TYPING_MS = 3000;
 const DRAFT_MS = 400;
-const CHOICES = 6;
 const TALLEST = 160;
 
 export class Composer {
@@ -30,16 +29,15 @@ export class Composer {
 
   build() {
     this.above = h('div.composer-above', { hidden: true });
-    this.choices = h('ul.choices', { role: 'listbox', id: 'mention-choices', hidden: true, 'aria-label': t('mention') });
     this.field = h('textarea.composer-field', {
       rows: 1, dir: 'auto', 'aria-label': t('write'), placeholder: t('write'), autocomplete: 'off', enterkeyhint: 'send',
-      oninput: () => this.#input(), onkeydown: (event) => this.#key(event), onblur: () => setTimeout(() => this.#choose([]), 150),
+      oninput: () => this.#input(), onkeydown: (event) => this.#key(event), onblur: () => this.completion?.close(),
       onclick: () => this.#complete(),
     });
     this.counter = h('span.counter', { hidden: true, role: 'status' });
     this.button = iconButton('send', t('send'), () => this.submit(), { class: 'icon-button send', type: 'submit' });
     this.element = h('form.composer', { onsubmit: (event) => event.preventDefault() },
-      this.above, this.choices, h('div.composer-row', {}, this.field, this.counter, this.button));
+      this.above, h('div.composer-row', {}, this.field, this.counter, this.button));
     this.#state();
   }
 
@@ -93,7 +91,7 @@ export class Composer {
 
   #key(event) {
     if (event.isComposing || event.keyCode === 229) return; // a Hangul syllable is being put together
-    if (!this.choices.hidden && this.#chooseByKey(event)) return;
+    if (this.completion?.key(event)) return;
     if (event.key === 'Enter' && !event.shiftKey && !matchMedia('(pointer: coarse)').matches) {
       event.preventDefault();
       this.submit();
@@ -116,6 +114,23 @@ export class Composer {
       if (message?.sender === model.me && !message.deleted && textOf(message.body)) return message;
     }
     return null;
+  }
+
+  /** Complete "@" to a member, with a part that is loaded when the first one is typed. */
+  async #complete() {
+    const { record } = this.room;
+    if (record?.kind !== 'group' || (!this.completion && !this.field.value.includes('@'))) return;
+    const { Completion } = await import('./mentions.js');
+    this.completion ??= new Completion(this);
+    this.completion.look();
+  }
+
+  /** Put text in the place of what stands between two offsets, the cursor behind it. */
+  insert(from, to, text) {
+    const { value } = this.field;
+    this.#set(value.slice(0, from) + text + value.slice(to));
+    this.field.selectionStart = this.field.selectionEnd = from + text.length;
+    this.focus();
   }
 
   // -- replies and edits
@@ -157,9 +172,11 @@ export class Composer {
   /** The text as a body: a plain text, or a map when it replies or mentions (proto/messages.md#body). */
   #body(text, base = {}) {
     const mentions = [];
-    for (const [name, user] of this.mentions) {
+    const longest = [...this.mentions].sort(([one], [other]) => other.length - one.length); // @Jun is no part of @June
+    for (const [name, user] of longest) {
       for (let at = text.indexOf(name); at >= 0 && mentions.length < 100; at = text.indexOf(name, at + name.length)) {
-        mentions.push([at, name.length, user]);
+        const free = mentions.every(([offset, length]) => at + name.length <= offset || at >= offset + length);
+        if (free) mentions.push([at, name.length, user]);
       }
     }
     const { m: _, ...rest } = base;
@@ -192,58 +209,5 @@ export class Composer {
       if (!this.field.value) this.#set(text);
       toast(t('error_storage'));
     }
-  }
-
-  // -- mentions
-
-  #complete() {
-    const { record, members, model } = this.room;
-    const before = this.field.value.slice(0, this.field.selectionStart);
-    const match = /(?:^|\s)@([^\s@]{0,30})$/u.exec(before);
-    if (record?.kind !== 'group' || !match || !members) {
-      this.#choose([]);
-      return;
-    }
-    const word = match[1].toLowerCase();
-    this.#choose(members.filter(({ user, name }) => user !== model.me && name && name.toLowerCase().includes(word)).slice(0, CHOICES),
-      before.length - match[1].length - 1);
-  }
-
-  #choose(people, at = 0) {
-    this.people = people;
-    this.at = at;
-    this.chosen = 0;
-    this.choices.hidden = !people.length;
-    this.#drawChoices();
-  }
-
-  #drawChoices() {
-    replace(this.choices, this.people.map(({ user, name }, index) => h('li.choice', {
-      role: 'option', id: `choice-${index}`, 'aria-selected': String(index === this.chosen),
-      onpointerdown: (event) => { event.preventDefault(); this.#take(index); } }, this.room.names.avatar(user, 'span.avatar.avatar-small'), bdi(name))));
-    if (this.people.length) this.field.setAttribute('aria-activedescendant', `choice-${this.chosen}`);
-    else this.field.removeAttribute('aria-activedescendant');
-  }
-
-  #chooseByKey(event) {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step) {
-      this.chosen = (this.chosen + step + this.people.length) % this.people.length;
-      this.#drawChoices();
-    } else if (event.key === 'Enter' || event.key === 'Tab') this.#take(this.chosen);
-    else if (event.key === 'Escape') this.#choose([]);
-    else return false;
-    event.preventDefault();
-    return true;
-  }
-
-  #take(index) {
-    const { user, name } = this.people[index];
-    const { value, selectionStart } = this.field;
-    this.mentions.set(`@${name}`, user);
-    this.#set(`${value.slice(0, this.at)}@${name} ${value.slice(selectionStart)}`);
-    this.field.selectionStart = this.field.selectionEnd = this.at + name.length + 2;
-    this.#choose([]);
-    this.focus();
   }
 }

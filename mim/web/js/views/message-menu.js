@@ -2,16 +2,11 @@
 
 import { t } from '../i18n/index.js';
 import { h } from './dom.js';
-import { attempt, confirm, dialog, menu, toast } from './overlays.js';
+import { attempt, toast } from './notice.js';
+import { confirm, dialog, menu } from './overlays.js';
 import { textOf } from './text.js';
 
 const REACTIONS = ['👍', '❤️', '😂', '😮', '😢', '🙏'];
-
-/** Set or take back the own reaction. */
-export function react(room, message, reaction) {
-  return attempt(room.engine.call('message.react', {
-    chat: room.chat, seq: message.seq, reaction: message.mine === reaction ? null : reaction }));
-}
 
 export function messageMenu(room, message, place) {
   const { engine, chat, record, composer } = room;
@@ -21,7 +16,7 @@ export function messageMenu(room, message, place) {
   menu([
     h('div.reaction-row', { role: 'group', 'aria-label': t('react') }, REACTIONS.map((reaction) => h('button.reaction-choice', {
       type: 'button', role: 'menuitemcheckbox', 'aria-checked': String(message.mine === reaction), 'aria-label': reaction,
-      onclick: () => react(room, message, reaction) }, reaction))),
+      onclick: () => room.react(message, reaction) }, reaction))),
     { label: t('reply'), icon: 'reply', act: () => composer.reply(message) },
     text && { label: t('copy'), icon: 'copy', act: () => copy(text) },
     mine && { label: t('edit'), icon: 'edit', act: () => composer.edit(message) },

@@ -1,39 +1,18 @@
-/* What lies over the page for a moment: toasts, dialogs, menus. Dialogs are the browser's own, which keep the focus. */
+/* What lies over the page for a while: dialogs and menus. They are the browser's own, which keep the focus.
 
-import { t } from '../i18n/index.js';
-import { h, icon, iconButton } from './dom.js';
+   Loaded, with its style, when the first of them is needed. */
 
-const TOAST_MS = 5000;
-const LONG_PRESS_MS = 450;
+import { more, t } from '../i18n/index.js';
+import { addIcons, h, icon, iconButton } from './dom.js';
+import { style } from './style.js';
 
-export function toast(text) {
-  const box = document.getElementById('toasts');
-  const element = h('div.toast', {}, text);
-  while (box.children.length >= 3) box.firstChild.remove();
-  box.append(element);
-  setTimeout(() => element.remove(), TOAST_MS);
-}
+await Promise.all([style('/css/overlays.css'), more()]);
 
-/** Say something to screen readers only. */
-export function announce(text) {
-  document.getElementById('announcer').textContent = text;
-}
-
-const WORDS = new Set(['forbidden', 'not_member', 'not_found', 'too_large', 'rate_limited', 'full', 'unavailable',
-  'offline', 'lost', 'unauthorized', 'bad_frame', 'blocked', 'storage', 'unknown']);
-
-export const sentence = (error) => t(`error_${WORDS.has(error?.code) ? error.code : 'internal'}`);
-
-/** Await something a person asked for; what goes wrong is told. True when it went well. */
-export async function attempt(promise) {
-  try {
-    await promise;
-    return true;
-  } catch (error) {
-    toast(sentence(error));
-    return false;
-  }
-}
+addIcons({
+  copy: 'M9 9h10v11H9zM15 9V4H5v11h4', bell: 'M6 16v-5a6 6 0 0 1 12 0v5l1.500 1h-15zM10 20h4',
+  crown: 'M4 18h16M4 15l-1-8 5 4 4-6 4 6 5-4-1 8z', leave: 'M14 4H5v16h9M10 12h11M17 8l4 4-4 4',
+  check: 'M5 12l5 5 9-10', device: 'M7 3h10v18H7zM11 18h2',
+});
 
 /** A dialog with a heading and a way out; `fill(close)` gives its content. Resolves with what `close` was given. */
 export function dialog(title, fill, { spec = 'dialog.sheet' } = {}) {
@@ -112,39 +91,4 @@ export function menu(items, { x, y, label = t('more') }) {
     element.style.left = `${Math.max(8, Math.min(x, innerWidth - width - 8))}px`;
     element.style.top = `${Math.max(8, y + height + 8 > innerHeight ? y - height : y)}px`;
   }
-}
-
-/** Open a menu by the context menu key or click, or a long press, on whatever `find(target)` gives. */
-export function onMenu(element, find, open) {
-  let timer = 0;
-  let pressed = false;
-  element.addEventListener('contextmenu', (event) => {
-    const found = find(event.target);
-    if (!found || event.target.closest('a')) return;
-    event.preventDefault();
-    const box = found.getBoundingClientRect();
-    if (!pressed) open(found, event.clientX || box.left + 40, event.clientY || box.bottom);
-  });
-  element.addEventListener('pointerdown', (event) => {
-    pressed = false;
-    if (event.pointerType === 'mouse') return;
-    const found = find(event.target);
-    if (found) {
-      timer = setTimeout(() => {
-        pressed = true;
-        open(found, event.clientX, event.clientY);
-      }, LONG_PRESS_MS);
-    }
-  });
-  for (const name of ['pointerup', 'pointermove', 'pointercancel']) {
-    element.addEventListener(name, (event) => {
-      if (name !== 'pointermove' || Math.hypot(event.movementX, event.movementY) > 4) clearTimeout(timer);
-    });
-  }
-  element.addEventListener('click', (event) => { // the click that ends a long press is no click
-    if (!pressed) return;
-    pressed = false;
-    event.preventDefault();
-    event.stopPropagation();
-  }, true);
 }

@@ -2,7 +2,8 @@
 
 import { t } from '../i18n/index.js';
 import { bdi, h, icon, replace } from './dom.js';
-import { attempt, dialog, sentence, toast } from './overlays.js';
+import { attempt, sentence, toast } from './notice.js';
+import { dialog } from './overlays.js';
 
 /** Those with whom there is a direct chat, by name. */
 function known(app, without) {
@@ -14,7 +15,7 @@ function known(app, without) {
 
 /** A field that finds somebody by phone and hands over {user, name}. */
 function byPhone(app, found) {
-  const field = h('input.field', { type: 'tel', maxlength: 64, required: true, placeholder: '010-1234-5678', 'aria-label': t('phone'), autocomplete: 'off' });
+  const field = h('input.field', { type: 'tel', maxlength: 64, required: true, placeholder: '010-1234-5678', 'aria-label': t('phone'), autocomplete: 'off', autofocus: true });
   const problem = h('p.problem', { role: 'alert' });
   const form = h('form.block', { onsubmit: async (event) => {
     event.preventDefault();

@@ -6,8 +6,8 @@ import { Composer } from './composer.js';
 import { bdi, eachFrame, h, icon, iconButton, replace } from './dom.js';
 import { count } from './format.js';
 import { describe, describeWaiting, messageRow, waitingRow } from './message.js';
-import { failedMenu, messageMenu, react } from './message-menu.js';
-import { announce, onMenu } from './overlays.js';
+import { announce, attempt } from './notice.js';
+import { onMenu } from './press.js';
 import { excerpt, textOf } from './text.js';
 import { VirtualList } from './virtual-list.js';
 
@@ -72,10 +72,7 @@ export class Room {
     this.newest = h('button.newest', { type: 'button', hidden: true, onclick: () => this.toNewest() });
     this.typing = h('p.typing', { 'aria-live': 'off' });
     this.composer = new Composer(this);
-    onMenu(this.rows, (target) => target.closest('.row[data-seq]'), (row, x, y) => {
-      const message = this.timeline.message(Number(row.dataset.seq));
-      if (message?.sender && !message.deleted) messageMenu(this, message, { x, y });
-    });
+    onMenu(this.rows, (target) => target.closest('.row[data-seq]'), (row, x, y) => this.#menu(Number(row.dataset.seq), { x, y }));
     return h('section.room', { 'aria-label': t('room') }, this.head, this.notice,
       h('div.messages', {}, this.scroller, this.empty, this.newest), this.typing, this.composer.element);
   }
@@ -90,13 +87,13 @@ export class Room {
     const status = this.model.users.get(record.peer)?.status;
     replace(this.head,
       iconButton('back', t('back'), () => this.app.go(null), { class: 'icon-button only-narrow' }),
-      h('button.room-title', { type: 'button', onclick: () => this.app.open('group', this), 'aria-label': t('about', { name }) },
+      h('button.room-title', { type: 'button', onclick: () => this.app.open('about', this), 'aria-label': t('about', { name }) },
         this.names.chatAvatar(record),
         h('span.room-name', {}, h('h1', {}, bdi(name)),
           h('span.faint', { dir: 'auto' }, group ? t('members', { n: record.count }) : excerpt(status ?? '', 60)))),
       record.muted && h('span.faint', { title: t('muted') }, icon('mute')),
       iconButton('search', t('search_here'), () => this.app.open('search', this.chat)),
-      iconButton('menu', t('about', { name }), () => this.app.open('group', this)));
+      iconButton('menu', t('about', { name }), () => this.app.open('about', this)));
     const text = record.notice;
     this.notice.hidden = !text;
     if (text) {
@@ -146,13 +143,26 @@ export class Room {
   #actions = {
     quote: (seq) => this.jump(seq),
     fold: (seq) => { this.unfolded.add(seq); this.list.render(); },
-    react: (message, reaction) => react(this, message, reaction),
+    react: (message, reaction) => this.react(message, reaction),
     menu: (seq, event) => {
       const box = event.currentTarget.getBoundingClientRect();
-      messageMenu(this, this.timeline.message(seq), { x: box.left, y: box.bottom });
+      this.#menu(seq, { x: box.left, y: box.bottom });
     },
-    failed: (item) => failedMenu(this, item),
+    failed: (item) => import('./message-menu.js').then(({ failedMenu }) => failedMenu(this, item)),
   };
+
+  async #menu(seq, place) {
+    const message = this.timeline.message(seq);
+    if (!message?.sender || message.deleted) return;
+    const { messageMenu } = await import('./message-menu.js');
+    messageMenu(this, message, place);
+  }
+
+  /** Set or take back the own reaction. */
+  react(message, reaction) {
+    return attempt(this.engine.call('message.react', {
+      chat: this.chat, seq: message.seq, reaction: message.mine === reaction ? null : reaction }));
+  }
 
   #row(index) {
     const context = this.#context();
@@ -270,8 +280,7 @@ export class Room {
     const row = event.target.closest('.row');
     if (event.key === 'Enter' && row?.dataset.seq) {
       const box = row.getBoundingClientRect();
-      const message = this.timeline.message(Number(row.dataset.seq));
-      if (message?.sender && !message.deleted) messageMenu(this, message, { x: box.left + 60, y: box.bottom });
+      this.#menu(Number(row.dataset.seq), { x: box.left + 60, y: box.bottom });
     } else if (event.key === 'ArrowUp' || event.key === 'ArrowDown') {
       const rows = [...this.rows.children];
       const next = row ? rows[rows.indexOf(row) + (event.key === 'ArrowUp' ? -1 : 1)] : this.list.node(this.last) ?? rows.at(-1);

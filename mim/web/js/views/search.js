@@ -4,7 +4,8 @@ import { t } from '../i18n/index.js';
 import { result, seqs } from '../store/database.js';
 import { bdi, h, replace } from './dom.js';
 import { when } from './format.js';
-import { dialog, sentence } from './overlays.js';
+import { sentence } from './notice.js';
+import { dialog } from './overlays.js';
 import { textOf } from './text.js';
 
 const PAGE = 30;

@@ -5,7 +5,8 @@ import { accounts } from '../store/accounts.js';
 import { APP_VERSION } from '../connection/protocol.js';
 import { bdi, h, icon, iconButton, replace } from './dom.js';
 import { fullTime, HUES, hueOf } from './format.js';
-import { attempt, confirm, dialog } from './overlays.js';
+import { attempt } from './notice.js';
+import { confirm, dialog } from './overlays.js';
 import { applyTheme, theme } from './settings-store.js';
 
 const { t } = i18n;

@@ -4,7 +4,10 @@ import { t } from '../i18n/index.js';
 import { post } from '../connection/protocol.js';
 import { accounts, adopt } from '../store/accounts.js';
 import { bdi, h, icon, replace } from './dom.js';
-import { sentence } from './overlays.js';
+import { sentence } from './notice.js';
+import { style } from './style.js';
+
+await style('/css/signin.css');
 
 export function signIn(root, { phone = '', done, cancel }) {
   const problem = h('p.problem', { role: 'alert' });
