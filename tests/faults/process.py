@@ -51,7 +51,16 @@ class ServerProcess:
         self._said = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-                [sys.executable, "-m", "mim", "serve", "--data-dir", str(self._folder / "data"), "--port", str(self.port)],
+                [
+                    sys.executable,
+                    "-m",
+                    "mim",
+                    "serve",
+                    "--data-dir",
+                    str(self._folder / "data"),
+                    "--port",
+                    str(self.port),
+                ],
                 cwd=self._folder,
                 env={**inherited, **settings},
                 stdin=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ from tests.web.person import DESKTOP, PATIENCE_MS, Person
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
-LIFTED = {
+LIFTED: dict[str, Any] = {
     "code_per_address_hour": 100_000, "code_per_phone_hour": 100_000, "find_per_hour": 100_000,
     "request_rate": 1_000_000, "request_burst": 1_000_000, "send_rate": 1_000_000, "send_burst": 1_000_000,
 }  # fmt: skip
@@ -59,9 +59,7 @@ async def browsers(chromium: Browser) -> AsyncIterator[Callable[..., Awaitable[B
 
 
 @pytest_asyncio.fixture
-async def joins(
-    server: RunningServer, browsers: Callable[..., Awaitable[BrowserContext]]
-) -> AsyncIterator[Joins]:
+async def joins(server: RunningServer, browsers: Callable[..., Awaitable[BrowserContext]]) -> AsyncIterator[Joins]:
     """`await joins("Mina", viewport=PHONE)`: somebody signed in, in a browser of their own. No page may complain."""
     people: list[Person] = []
 

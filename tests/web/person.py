@@ -12,7 +12,7 @@ PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 800}
 PATIENCE_MS = 20_000  # on a busy machine
 
-ADOPT = "async (session) => (await import('/js/store/accounts.js')).adopt(session, session.phone)"
+ADOPT = "async (session) => (await import('/js/store/adopt.js')).adopt(session, session.phone)"
 
 _numbers = itertools.count(1000)
 
@@ -101,7 +101,9 @@ class Person:
 
     async def room_is_open(self, name: str) -> None:
         """Wait until the messages of this room are there."""
-        await self.page.locator(".room[data-ready]", has=self.page.get_by_role("heading", name=name, exact=True)).wait_for()
+        await self.page.locator(
+            ".room[data-ready]", has=self.page.get_by_role("heading", name=name, exact=True)
+        ).wait_for()
 
     async def goes_back(self) -> None:
         """From the room to the list, on a phone."""

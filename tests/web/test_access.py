@@ -68,7 +68,9 @@ async def test_axe_finds_nothing_serious(joins: Joins, viewport: dict[str, int],
     more = page.locator(".row[data-seq='2'] .bubble")
     await dialog("message menu", lambda: more.click(button="right"))
     await dialog("about", page.locator(".room-head .icon-menu").click)
-    await dialog("search here", page.locator(".room-head .icon-search").click, lambda: page.locator("dialog input").fill("hello"))
+    await dialog(
+        "search here", page.locator(".room-head .icon-search").click, lambda: page.locator("dialog input").fill("hello")
+    )
     if viewport is PHONE:
         await mina.goes_back()
     await look("list")

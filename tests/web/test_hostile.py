@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from tests.web.conftest import Joins
 from tests.web.person import DESKTOP, PHONE, Person
 
-MARKUP = "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=2</script><b>bold</b>&amp;"
+MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=2</script><b>bold</b>&amp;'
 OVERRIDE = "abc\u202egpj.exe\u2066\u2067 שלום"
 ZALGO = "Z" + "\u0301\u0323\u0489" * 150
 LONG_WORD = "가" * 600
@@ -18,8 +18,9 @@ WATCH = """() => {
     document.addEventListener('securitypolicyviolation', (event) => window.violations.push(event.violatedDirective));
 }"""
 
-OVERFLOWS = """() => [document.documentElement, ...document.querySelectorAll('.scroller, .list-scroll, .sheet-body, .room-head, .composer')]
-    .filter((element) => element.scrollWidth > element.clientWidth + 1).map((element) => element.className || element.tagName)"""
+OVERFLOWS = """() => [':root', '.scroller', '.list-scroll', '.sheet-body', '.room-head', '.composer']
+    .flatMap((selector) => [...document.querySelectorAll(selector)].filter(
+        (element) => element.scrollWidth > element.clientWidth + 1).map(() => selector))"""
 
 
 async def unharmed(person: Person) -> None:
@@ -36,7 +37,9 @@ async def unharmed(person: Person) -> None:
 async def test_hostile_texts_are_text(joins: Joins, viewport: dict[str, int]) -> None:
     mina, mallory = await joins("Mina", viewport=viewport), await joins("Mallory")
     await mina.page.evaluate(WATCH)
-    await mallory.calls("profile.update", name=MARKUP[:64], status=OVERRIDE.replace("\u202e", ""), photo="javascript:alert(1)")
+    await mallory.calls(
+        "profile.update", name=MARKUP[:64], status=OVERRIDE.replace("\u202e", ""), photo="javascript:alert(1)"
+    )
     group = await mallory.calls("chat.create", kind="group", members=[mina.user], title=f"<script>{'x' * 90}")
     chat = group["chat"]
     bodies: list[Any] = [
@@ -64,15 +67,19 @@ async def test_hostile_texts_are_text(joins: Joins, viewport: dict[str, int]) ->
         assert bidi in ("isolate", "plaintext", "isolate-override"), part
     found = set()
     for seq in range(1, len(bodies) + 1):
-        await mina.page.evaluate("([user, chat, seq]) => { location.hash = `#/${user}/${chat}/${seq}`; }", [mina.user, chat, seq])
+        await mina.page.evaluate(
+            "([user, chat, seq]) => { location.hash = `#/${user}/${chat}/${seq}`; }", [mina.user, chat, seq]
+        )
         row = mina.page.locator(f".row[data-seq='{seq}']")
         await expect(row).to_be_in_viewport()
         found.update(await row.locator("a").evaluate_all("links => links.map((a) => `${a.href} ${a.rel}`)"))
         assert await row.evaluate("e => e.getBoundingClientRect().right <= innerWidth")
         await unharmed(mina)
-    rel = " noopener noreferrer nofollow"
-    assert found == {f"{url}{rel}" for url in (
-        "https://example.com/a?b=", "http://user@evil/", "https://example.com/path", "mailto:me@example.com", "mailto:you@example.com")}  # fmt: skip
+    links = [
+        "https://example.com/a?b=", "http://user@evil/", "https://example.com/path",
+        "mailto:me@example.com", "mailto:you@example.com",
+    ]  # fmt: skip
+    assert found == {f"{link} noopener noreferrer nofollow" for link in links}
 
     await mallory.calls("chat.send", chat=chat, cid=100, body="long " * 10_000)
     fold = mina.page.locator(".fold").last
@@ -107,9 +114,14 @@ async def test_the_page_forbids_code_and_markup(joins: Joins) -> None:
         const attempt = (name, work) => { try { work(); } catch { refused.push(name); } };
         attempt('innerHTML', () => { document.createElement('p').innerHTML = '<b>x</b>'; });
         // What DevTools runs may use eval; what the page runs later may not.
-        await new Promise((done) => setTimeout(() => { attempt('eval', () => (0, eval)('window.hacked = 1')); done(); }));
+        await new Promise((done) => setTimeout(() => {
+            attempt('eval', () => (0, eval)('window.hacked = 1'));
+            done();
+        }));
         attempt('script', () => { document.createElement('script').src = 'https://example.com/x.js'; });
-        document.body.insertAdjacentElement('beforeend', Object.assign(document.createElement('a'), { href: 'javascript:window.hacked=1' })).click();
+        const link = Object.assign(document.createElement('a'), { href: 'javascript:window.hacked=1' });
+        document.body.append(link);
+        link.click();
         const style = document.createElement('p');
         style.setAttribute('style', 'color: red');
         await fetch('https://example.com/').catch(() => refused.push('fetch'));

@@ -30,7 +30,9 @@ async def fill(server: RunningServer, mina: Person, name: str = "jun") -> int:
 
 async def rows(mina: Person) -> list[int]:
     """The seqs that are in the page."""
-    return [int(seq) for seq in await mina.page.locator(".row").evaluate_all("rows => rows.map((row) => row.dataset.seq)")]
+    return [
+        int(seq) for seq in await mina.page.locator(".row").evaluate_all("rows => rows.map((row) => row.dataset.seq)")
+    ]
 
 
 async def test_ten_thousand_messages(joins: Joins, server: RunningServer) -> None:
@@ -50,7 +52,8 @@ async def test_ten_thousand_messages(joins: Joins, server: RunningServer) -> Non
             const scroller = document.querySelector('.scroller');
             const frame = () => new Promise(requestAnimationFrame);
             const middle = scroller.getBoundingClientRect().top + scroller.clientHeight / 2;
-            const row = [...document.querySelectorAll('.row')].find((one) => one.getBoundingClientRect().bottom > middle);
+            const rows = [...document.querySelectorAll('.row')];
+            const row = rows.find((one) => one.getBoundingClientRect().bottom > middle);
             const seq = row.dataset.seq;
             const before = row.getBoundingClientRect().top;
             scroller.scrollTop -= 300;
@@ -98,4 +101,6 @@ async def test_ten_thousand_messages(joins: Joins, server: RunningServer) -> Non
     assert await rows(mina) == before
     await page.locator(".newest").click()
     await mina.sees("the newest")
-    await asyncio.gather(*(expect(page.locator(f".row[data-seq='{MANY + back}']")).to_be_visible() for back in (1, 0, -1)))
+    await asyncio.gather(
+        *(expect(page.locator(f".row[data-seq='{MANY + back}']")).to_be_visible() for back in (1, 0, -1))
+    )

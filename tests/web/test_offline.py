@@ -18,7 +18,7 @@ from tests.web.conftest import LIFTED, Joins
 async def process() -> AsyncIterator[ServerProcess]:
     """A server to be killed, always at the same address."""
     folder = Path(tempfile.mkdtemp(prefix="mim-web-"))
-    folder.chmod(0o711)  # as root, Postgres runs as somebody else
+    folder.chmod(0o711)  # noqa: ASYNC240 - it returns at once; as root, Postgres runs as somebody else
     lifted = {f"MIM_{name.upper()}": str(value) for name, value in LIFTED.items()}
     process = ServerProcess(folder, MIM_DEV="true", **lifted)
     with socket.socket() as probe:

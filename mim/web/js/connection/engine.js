@@ -35,10 +35,6 @@ export class Engine {
     this.count = 0;
   }
 
-  get leads() {
-    return this.leader !== null;
-  }
-
   // -- the election
 
   #join() {

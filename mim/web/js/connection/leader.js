@@ -180,7 +180,14 @@ export class Leader {
     if (this.session.stopped) this.session.start();
   }
 
-  hello() {
+  /** How things are, for a tab that begins; after `expired`, perhaps with tokens of a new sign-in. */
+  async hello() {
+    const next = this.status.state === 'expired' && await get(this.db, 'meta', 'session');
+    if (next && next.token !== this.session.credentials.token) {
+      Object.assign(this.session.credentials, next);
+      this.outbox.device = next.device;
+      this.session.start();
+    }
     return { status: this.status, limits: this.session.limits };
   }
 

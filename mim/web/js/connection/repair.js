@@ -6,6 +6,8 @@ const SWAP_MS = 150; // between nodes two live frames may swap (proto/messages.m
 const ATTEMPTS = 4;
 const PAGE = 200;
 
+const lacks = ({ have, head, first }) => have < head && head >= first;
+
 export class Repair {
   /** `request(op, ...)` resolves once what it brought is stored. */
   constructor(chats, request) {
@@ -19,7 +21,7 @@ export class Repair {
   look(chat) {
     const record = this.chats.get(chat);
     if (!this.synced || !record || this.busy.has(chat)) return;
-    if (record.applied < record.rev || record.have < record.head) this.#work(chat);
+    if (record.applied < record.rev || lacks(record)) this.#work(chat);
   }
 
   lookAtAll() {
@@ -39,7 +41,7 @@ export class Repair {
       if (!record) break;
       const { applied, rev, have, head } = record;
       try {
-        if (have < head) {
+        if (lacks(record)) {
           const few = have >= record.first - 1 && head - have <= PAGE;
           await (few ? this.request(OP.FETCH, chat, have, PAGE) : this.request(OP.FETCH, chat, 0, -50));
         } else if (applied < rev) await this.request(OP.CHANGES, chat, applied, PAGE);

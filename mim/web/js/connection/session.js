@@ -8,6 +8,7 @@ import { Wire } from './wire.js';
 
 const PING_EVERY_S = 45;
 const DEAD_AFTER_MS = 8000;
+const OPEN_WITHIN_MS = 20000;
 const LONGEST_WAIT_MS = 20000;
 const RECV_EVERY = 24;
 const RECV_WITHIN_MS = 1500;
@@ -42,6 +43,7 @@ export class Session {
       ended: (code) => this.#ended(code),
     });
     this.wire = wire;
+    this.timer = setTimeout(() => wire.drop(1006), OPEN_WITHIN_MS);
   }
 
   /** For good: nothing is tried again. */

@@ -1,6 +1,6 @@
 /* Which accounts this browser knows. Only names and colours are here; tokens are in each account's own database. */
 
-import { deleteDatabase, get, openDatabase, put } from './database.js';
+import { deleteDatabase } from './database.js';
 
 const KEY = 'mim.accounts';
 
@@ -26,14 +26,4 @@ export async function forget(user) {
   localStorage.setItem(KEY, JSON.stringify(accounts().filter((account) => account.user !== user)));
   if (Number(sessionStorage.getItem('mim.account')) === user) sessionStorage.removeItem('mim.account');
   await deleteDatabase(user);
-}
-
-/** A sign-in that succeeded: keep its tokens in the account's database. */
-export async function adopt({ token, refresh, user, device }, phone) {
-  const db = await openDatabase(user);
-  const before = await get(db, 'meta', 'session');
-  await put(db, 'meta', { token, refresh, user, device, phone }, 'session');
-  if (before && before.device !== device) await put(db, 'meta', null, 'cursor');
-  db.close();
-  remember(user, { phone });
 }

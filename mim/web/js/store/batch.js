@@ -9,12 +9,12 @@
 
 import { range, result, seqs } from './database.js';
 
+const RECENT = 200;
 const REPAIRABLE = 200; // a longer hole is filled when somebody looks at it
 
 export class Batch {
-  constructor(transaction, me, chats) {
-    this.me = me;
-    this.chats = chats;
+  constructor(transaction, { me, chats, recent }) {
+    Object.assign(this, { me, chats, recent });
     this.events = [];
     this.dirty = new Set();
     this.holes = [];
@@ -97,7 +97,7 @@ export class Batch {
       const missing = seq - record.have - 1;
       if (missing <= REPAIRABLE) this.holes.push({ chat, after: record.have, count: missing });
     }
-    const message = { chat, seq, sender, at, body, ...known(meta) };
+    const message = this.#renewed({ chat, seq, sender, at, body, ...known(meta) });
     const old = await result(this.store('messages').get([chat, seq]));
     // One per (chat, seq): a tombstone first, then what a page or the sync brought (proto/messages.md#sequence).
     if (!old || (!old.deleted && (page || meta))) this.put(message);
@@ -175,6 +175,7 @@ export class Batch {
       const complete = kind === 'delete' || (kind === 'edit' ? 'body' in data : 'reaction' in data);
       if (!complete) return; // withheld (proto/changes.md#data-without-content)
       const old = await result(this.store('messages').get([chat, data.seq]));
+      if (!old) this.#remember(`${chat}/${data.seq}`, { kind, at, body: data.body });
       if (!old || old.deleted) return;
       if (kind === 'edit') this.put({ ...old, body: data.body, edited: at });
       else if (kind === 'delete') this.put(emptied(old, at));
@@ -198,6 +199,19 @@ export class Batch {
     else if (kind === 'kick') record.count -= data.users.length;
     else if (kind === 'leave') record.count -= 1;
     else if (kind === 'role') this.#role(record, user, data);
+  }
+
+  #remember(key, change) {
+    if (change.kind === 'react') return;
+    this.recent.delete(key);
+    this.recent.set(key, change);
+    if (this.recent.size > RECENT) this.recent.delete(this.recent.keys().next().value);
+  }
+
+  #renewed(message) {
+    const change = this.recent.get(`${message.chat}/${message.seq}`);
+    if (!change || message.deleted || change.at < (message.edited ?? 0)) return message;
+    return change.kind === 'delete' ? emptied(message, change.at) : { ...message, body: change.body, edited: change.at };
   }
 
   #role(record, by, { user, role }) {

@@ -13,6 +13,7 @@ export class Pipeline {
   /** `emit(events)` after each commit; `failed(error)` when the database refuses to store. */
   constructor(db, me, chats, emit, failed) {
     Object.assign(this, { db, me, chats, emit, failed });
+    this.recent = new Map(); // edits and deletions of messages that are not here yet: a page on its way may be older
     this.steps = [];
     this.running = false;
     this.closed = false;
@@ -33,7 +34,7 @@ export class Pipeline {
       try {
         const transaction = this.db.transaction(names, 'readwrite');
         const stored = finished(transaction);
-        const batch = new Batch(transaction, this.me, this.chats);
+        const batch = new Batch(transaction, this);
         const values = [];
         try {
           for (const { step } of steps) values.push(await step(batch));

@@ -120,7 +120,10 @@ export class Account {
     if (this.closed || this.leaving) return;
     const { status, session } = this.engine.model;
     statusBar(this.bar, status, { newer: this.waiting, update, wake: () => this.engine.ask('wake').catch(() => {}) });
-    if (status.state === 'online') this.#greet();
+    if (status.state === 'online') {
+      this.names.asked.clear(); // people may have new names
+      this.#greet();
+    }
     const ended = !['online', 'offline', 'connecting'].includes(status.state);
     const shown = document.querySelector('dialog.face');
     if (!ended) {

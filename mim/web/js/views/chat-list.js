@@ -123,7 +123,7 @@ export class ChatList {
     const waiting = this.model.waiting(record.chat).at(-1);
     const typists = [...(this.model.typists.get(record.chat)?.keys() ?? [])];
     const draft = this.selected === record.chat ? null : this.model.drafts.get(record.chat) ?? null;
-    let text = '';
+    let text = t('room_empty');
     if (draft !== null) text = excerpt(draft);
     else if (typists.length) text = t('typing', { who: names.user(typists[0]) });
     else if (waiting) text = excerpt(typeof waiting.body === 'string' ? waiting.body : waiting.body.t);

@@ -170,17 +170,10 @@ export class Composer {
   // -- sending
 
   /** The text as a body: a plain text, or a map when it replies or mentions (proto/messages.md#body). */
-  #body(text, base = {}) {
-    const mentions = [];
-    const longest = [...this.mentions].sort(([one], [other]) => other.length - one.length); // @Jun is no part of @June
-    for (const [name, user] of longest) {
-      for (let at = text.indexOf(name); at >= 0 && mentions.length < 100; at = text.indexOf(name, at + name.length)) {
-        const free = mentions.every(([offset, length]) => at + name.length <= offset || at >= offset + length);
-        if (free) mentions.push([at, name.length, user]);
-      }
-    }
+  async #body(text, base = {}) {
+    const mentions = this.mentions.size ? (await import('./mentions.js')).find(text, this.mentions) : [];
     const { m: _, ...rest } = base;
-    const body = { ...rest, t: text, ...(mentions.length && { m: mentions.sort((one, other) => one[0] - other[0]) }) };
+    const body = { ...rest, t: text, ...(mentions.length && { m: mentions }) };
     return Object.keys(body).length === 1 ? text : body;
   }
 
@@ -192,19 +185,18 @@ export class Composer {
       const base = typeof editing.body === 'object' ? editing.body : {};
       this.cancel();
       if (text !== textOf(editing.body)) {
-        await attempt(this.engine.call('message.edit', { chat: room.chat, seq: editing.seq, body: this.#body(text, base) }));
+        await attempt(this.engine.call('message.edit', { chat: room.chat, seq: editing.seq, body: await this.#body(text, base) }));
       }
       return;
     }
     const body = this.#body(text, replying ? { re: replying.seq } : {});
     clearTimeout(this.timer);
     this.#set('');
+    this.cancel();
     this.typed = 0;
     try {
-      await this.engine.send(room.chat, body);
-      this.mentions.clear();
-      this.cancel();
-      this.engine.draft(room.chat, '');
+      await this.engine.send(room.chat, await body);
+      this.engine.draft(room.chat, this.field.value);
     } catch {
       if (!this.field.value) this.#set(text);
       toast(t('error_storage'));

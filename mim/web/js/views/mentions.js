@@ -1,13 +1,26 @@
 /* Completing "@" to the name of a member. */
 
-import { t } from '../i18n/index.js';
+import { more, t } from '../i18n/index.js';
 import { bdi, h, replace } from './dom.js';
 import { style } from './style.js';
 
-await style('/css/overlays.css');
+await Promise.all([style('/css/overlays.css'), more()]);
 
 const CHOICES = 6;
+const MOST = 100;
 const CLOSE_MS = 150; // a click on a choice takes the focus first
+
+/** The mentions in a text, by the names that were completed: [offset, length, user], in order. */
+export function find(text, names) {
+  const found = [];
+  const longest = [...names].sort(([one], [other]) => other.length - one.length); // @Jun is no part of @June
+  for (const [name, user] of longest) {
+    for (let at = text.indexOf(name); at >= 0 && found.length < MOST; at = text.indexOf(name, at + name.length)) {
+      if (found.every(([offset, length]) => at + name.length <= offset || at >= offset + length)) found.push([at, name.length, user]);
+    }
+  }
+  return found.sort((one, other) => one[0] - other[0]);
+}
 
 export class Completion {
   /** `composer`: its `field`, `room`, `mentions` (name → user) and `insert(from, to, text)`. */

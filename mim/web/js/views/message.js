@@ -72,8 +72,8 @@ export function messageRow(row, { model, names, group, on }) {
   if (row.starts) element.classList.add('starts');
   if (row.flash) element.classList.add('flash');
   element.append(...[
-    row.linesBefore.map((line) => changeLine(line, names)),
     message && row.newDay && h('p.day', {}, h('span', {}, day(message.at))),
+    row.linesBefore.map((line) => changeLine(line, names)),
     row.newFrom && h('p.new-from', { 'data-test': 'new-from' }, h('span', {}, t('new_from_here'))),
     message ? (message.sender ? bubbleLine(row, { model, names, group, on, element }) : h('p.change-line', { dir: 'auto' }, textOf(message.body)))
       : h('div.placeholder', { 'aria-label': t('loading') }),

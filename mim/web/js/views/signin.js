@@ -1,13 +1,14 @@
 /* Phone, then code. In development the server tells the code, and it is shown. */
 
-import { t } from '../i18n/index.js';
+import { more, t } from '../i18n/index.js';
 import { post } from '../connection/protocol.js';
-import { accounts, adopt } from '../store/accounts.js';
+import { accounts } from '../store/accounts.js';
+import { adopt } from '../store/adopt.js';
 import { bdi, h, icon, replace } from './dom.js';
 import { sentence } from './notice.js';
 import { style } from './style.js';
 
-await style('/css/signin.css');
+await Promise.all([style('/css/signin.css'), more()]);
 
 export function signIn(root, { phone = '', done, cancel }) {
   const problem = h('p.problem', { role: 'alert' });
