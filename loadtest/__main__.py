@@ -19,6 +19,7 @@ from loadtest.report import Report
 from loadtest.scenarios import idle as idle_scenario
 from loadtest.scenarios import login as login_scenario
 from loadtest.scenarios import traffic
+from loadtest.scenarios import web as web_scenario
 from loadtest.scenarios import wire as wire_scenario
 from loadtest.server import ServerError, Target, target
 from mim import logs
@@ -38,6 +39,7 @@ Try:
   python -m loadtest commit                      the database function alone
   python -m loadtest bus                         a message through Redis, in Python
   python -m loadtest push                        10,000 notifications while two people talk
+  python -m loadtest web                         the web client in Chromium
   python -m loadtest SCENARIO --help             the options of a scenario
 
 \b
@@ -132,6 +134,20 @@ def idle(users: Users = 3000, url: Url = None, core: Core = 0, json: Json = Fals
 def wire(url: Url = None, core: Core = 0, json: Json = False) -> None:
     """Bytes by frame: a message, a READ, a keep-alive, a sign-in."""
     _run(wire_scenario.run, 60, url, core, json)
+
+
+@app.command()
+def web(
+    messages: Annotated[int, typer.Option(min=200, help="Stored messages of the room that is opened.")] = 10_000,
+    traffic: Annotated[int, typer.Option(min=0, help="Messages that come in while memory is watched.")] = 3600,
+    rounds: Rounds = 3, url: Url = None, core: Core = 0, json: Json = False,
+) -> None:  # fmt: skip
+    """The web client in headless Chromium: bytes of a first load, time to an open room, memory after traffic."""
+
+    async def scenario(server: Target) -> Report:
+        return await web_scenario.run(server, messages, traffic, rounds)
+
+    _run(scenario, 120, url, core, json)
 
 
 @app.command()

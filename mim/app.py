@@ -291,6 +291,7 @@ def announce(settings: Settings, port: int) -> None:
         option = "" if port == 8080 else f" --url {url}"
         lines = [
             f"mim is ready at {url}   (API: {url}/docs)",
+            f"Open {url} in a browser to chat; sign in with any phone number.",
             "Two people chat from two terminals:",
             f"  {command} chat{option} --phone 010-2345-6701 --name Mina",
             f"  {command} chat{option} --phone 010-2345-6702 --name Jun 010-2345-6701",

@@ -13,6 +13,7 @@ from mim.rest.auth import auth_router
 from mim.rest.bodies import failure_answer
 from mim.rest.calls import calls_router
 from mim.rest.ops import Scrape, ops_router, own_figures
+from mim.rest.web import web_router
 
 log = structlog.get_logger("mim.rest")
 
@@ -33,6 +34,7 @@ def build_app(context: Context, scrape: Scrape = own_figures) -> FastAPI:
     app.include_router(auth_router(context.identity))
     app.include_router(calls_router(context))
     app.include_router(ops_router(context, scrape))
+    app.include_router(web_router())
     return app
 
 

@@ -1,0 +1,76 @@
+"""One headless Chromium for the session; a server and separate browsers for each test."""
+
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, async_playwright, expect
+
+from tests.harness import RunningServer, running
+from tests.web.person import DESKTOP, PATIENCE_MS, Person
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]  # fmt: skip
+LIFTED: dict[str, Any] = {
+    "code_per_address_hour": 100_000, "code_per_phone_hour": 100_000, "find_per_hour": 100_000,
+    "request_rate": 1_000_000, "request_burst": 1_000_000, "send_rate": 1_000_000, "send_burst": 1_000_000,
+}  # fmt: skip
+
+Joins = Callable[..., Awaitable[Person]]
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """The system's Chromium."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture
+async def server(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[RunningServer]:
+    """A development node on an empty database."""
+    marker = request.node.get_closest_marker("settings")
+    async with running(database_url, dev=True, **LIFTED, **(marker.kwargs if marker else {})) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def browsers(chromium: Browser) -> AsyncIterator[Callable[..., Awaitable[BrowserContext]]]:
+    """Makes browsers that know nothing of one another: `await browsers(viewport=PHONE, locale="ko-KR")`."""
+    contexts: list[BrowserContext] = []
+
+    async def make(**options: Any) -> BrowserContext:
+        context = await chromium.new_context(**{"locale": "en-US", "viewport": DESKTOP, **options})
+        contexts.append(context)
+        return context
+
+    yield make
+    for context in contexts:
+        await context.close()
+
+
+@pytest_asyncio.fixture
+async def joins(server: RunningServer, browsers: Callable[..., Awaitable[BrowserContext]]) -> AsyncIterator[Joins]:
+    """`await joins("Mina", viewport=PHONE)`: somebody signed in, in a browser of their own. No page may complain."""
+    people: list[Person] = []
+
+    async def join(name: str, *, signed_in: bool = True, url: str | None = None, **options: Any) -> Person:
+        context = await browsers(**options)
+        person = Person(await context.new_page(), url or server.http, name)
+        people.append(person)
+        if signed_in:
+            await person.signs_in()
+        return person
+
+    yield join
+    complaints = [complaint for person in people for complaint in person.complaints]
+    assert not complaints, "\n".join(complaints)
