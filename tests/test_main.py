@@ -149,14 +149,13 @@ def test_chat_asks_who_you_are(tmp_path: Path) -> None:
 def test_a_redis_that_refuses_is_a_sentence(tmp_path: Path) -> None:
     server = RedisServer("--requirepass", "right")
     try:
-        server.start()
-        asyncio.run(server.ready())
-        done = mim("serve", "--port", "0", cwd=tmp_path, MIM_REDIS_URL=f"redis://:wrong@127.0.0.1:{server.port}")
+        asyncio.run(server.start())
+        done = mim("serve", "--port", "0", cwd=tmp_path, MIM_REDIS_URL=f"redis://:wrong@127.0.0.1:{server.port.number}")
         said = refusal(done)
         assert "Redis" in said
         assert "MIM_REDIS_URL" in said
         assert "wrong" not in said.replace("WRONGPASS", "")
     finally:
-        server.end()
+        server.clean_up()
     done = mim("serve", "--port", "0", cwd=tmp_path, MIM_REDIS_URL="redis+sentinel://127.0.0.1:1")
     assert "names no master" in refusal(done)

@@ -1,12 +1,15 @@
 """Nodes on a bus, and the Redis servers that carry it."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from mim.bus.port import Bus, CloseDevice, Envelope
+from tests.faults.redis_server import RedisCluster
 from tests.harness import until
-from tests.redis_server import PROGRAM, RedisClusterServers, RedisServer
+from tests.redis_server import PROGRAM, RedisServer
 
 # One for each third of a cluster's slots, so that a marker passes by every server.
 MARKERS = ["marker", "marker:0", "marker:9"]
@@ -50,22 +53,28 @@ async def redis_url() -> AsyncIterator[str]:
         return
     server = RedisServer()
     try:
-        server.start()
-        await server.ready()
+        await server.start()
         yield server.url
     finally:
-        server.end()
+        server.clean_up()
 
 
 @pytest.fixture(scope="package")
-async def cluster_url() -> AsyncIterator[str]:
+async def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """A cluster of three that nobody touches; "" where no Redis is installed."""
     if PROGRAM is None:
         yield ""
         return
-    servers = RedisClusterServers()
+    async with cluster(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers.url
+
+
+@asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[RedisCluster]:
+    """Three shards, the first with a replica."""
+    servers = RedisCluster(folder)
     try:
         await servers.start()
-        yield servers.url
+        yield servers
     finally:
-        servers.end()
+        servers.clean_up()

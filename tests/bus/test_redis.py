@@ -1,7 +1,9 @@
 """The bus over a Redis that fails: nothing is lost in silence, and everything is said again that was not confirmed."""
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,9 @@ from mim.bus.port import CloseDevice, Envelope
 from mim.bus.redis import RedisBus
 from mim.bus.redis_servers import parse_redis_url
 from mim.clock import SystemClock
-from tests.bus.conftest import Node
+from tests.bus.conftest import Node, cluster
 from tests.harness import until
-from tests.redis_server import RedisClusterServers, RedisServer, needs_redis
+from tests.redis_server import RedisServer, needs_redis
 
 pytestmark = needs_redis
 
@@ -21,13 +23,18 @@ pytestmark = needs_redis
 @pytest.fixture
 async def server() -> AsyncIterator[RedisServer]:
     """A Redis of one's own, to be killed."""
-    server = RedisServer()
+    async with serving(RedisServer()) as server:
+        yield server
+
+
+@asynccontextmanager
+async def serving(server: RedisServer) -> AsyncIterator[RedisServer]:
+    """The server runs for the block."""
     try:
-        server.start()
-        await server.ready()
+        await server.start()
         yield server
     finally:
-        server.end()
+        server.clean_up()
 
 
 @pytest.fixture
@@ -97,7 +104,7 @@ async def test_what_is_said_while_redis_is_away_comes_when_it_is_back(
     if fault == "kill":
         server.kill()
     else:
-        server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        await server.asks("CLIENT", "KILL", "TYPE", "pubsub")
     says(one, "u:1", 3, 4)
     assert one.bodies("u:1") == [b"1", b"2", b"3", b"4"]
     one.bus.confirm(told.append)
@@ -106,7 +113,7 @@ async def test_what_is_said_while_redis_is_away_comes_when_it_is_back(
         with pytest.raises((OSError, TimeoutError)):
             await one.bus.listening(["u:1"])
         await one.bus.subscribe(["late"])  # it does not wait for a bus that is away
-        server.start()
+        await server.start()
     await until(lambda: (len(one.restored), len(two.restored)) == (restored[0] + 1, restored[1] + 1))
     assert two.restored[-1] >= whole
     says(one, "u:1", 5)
@@ -155,7 +162,7 @@ async def test_what_exceeds_the_bound_is_given_up_and_said_so(nodes: Callable[..
         one.bus.confirm(lambda ok, number=number: told.append((number, ok)))  # type: ignore[misc]
     assert {ok for _, ok in told} == {False}
     assert one.bus._kept < 11_000  # type: ignore[attr-defined]
-    server.start()
+    await server.start()
     await until(lambda: len(told) == 25)
     assert [number for number, _ in told] == list(range(25))
     assert told[-1][1] is True
@@ -169,7 +176,7 @@ async def test_what_others_publish_on_our_topics_is_passed_over(
 ) -> None:
     one, two = await pair(nodes, server.url, "u:1")
     for payload in (b"", b"hello", b"\x01\x00short", b"\x01\x00" + b"8 bytes." + b"\x92\xc1", b"\x02\x00" + b"x" * 40):
-        server.ask("PUBLISH", "u:1", payload)
+        await server.asks("PUBLISH", "u:1", payload)
     says(one, "u:1", 1)
     await two.hears_all_of(one)
     assert two.bodies("u:1") == [b"1"]
@@ -184,31 +191,28 @@ async def test_a_start_without_redis_goes_on_and_redis_may_come_later(
     one, two = await pair(nodes, server.url, "u:1")
     says(one, "u:1", 1)
     assert one.bodies("u:1") == [b"1"]
-    server.start()
+    await server.start()
     await until(lambda: one.restored and two.restored)
     says(one, "u:1", 2)
     await two.hears_all_of(one)
     assert two.bodies("u:1")[-1] == b"2"
 
 
+async def hear_each_other(nodes: Callable[..., Node], url: str) -> None:
+    """Two nodes work over this URL."""
+    one, two = await pair(nodes, url, "u:1")
+    says(one, "u:1", 1)
+    await two.hears_all_of(one)
+    assert two.bodies("u:1") == [b"1"]
+
+
 async def test_a_password_is_used_and_a_wrong_one_is_told(nodes: Callable[..., Node]) -> None:
-    server = RedisServer()
-    (server.folder / "redis.conf").write_text(
-        "user default off\nuser mim on >secret resetchannels allchannels -@all +@pubsub +ping +hello +client\n"
-    )
-    try:
-        server.start()
-        await server.ready()
-        where = f"127.0.0.1:{server.port}"
-        one, two = await pair(nodes, f"redis://mim:secret@{where}", "u:1")
-        says(one, "u:1", 1)
-        await two.hears_all_of(one)
-        assert two.bodies("u:1") == [b"1"]
-        bus = RedisBus(f"redis://mim:wrong@{where}", SystemClock())
+    rights = "resetchannels allchannels -@all +@pubsub +ping +hello +client"
+    async with serving(RedisServer(conf=f"user default off\nuser mim on >secret {rights}\n")) as server:
+        where = f"127.0.0.1:{server.port.number}"
+        await hear_each_other(nodes, f"redis://mim:secret@{where}")
         with pytest.raises(redis_link.RedisRefusedError, match="WRONGPASS"):
-            await bus._connect()
-    finally:
-        server.end()
+            await RedisBus(f"redis://mim:wrong@{where}", SystemClock())._connect()
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
@@ -225,52 +229,35 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 async def test_tls(nodes: Callable[..., Node], tmp_path: Path) -> None:
     key, certificate = self_signed(tmp_path)
     server = RedisServer(kind="rediss")
-    server._options = (
-        "--port", "0", "--tls-port", str(server.port), "--tls-cert-file", str(certificate),
+    server.options = (
+        "--port", "0", "--tls-port", str(server.port.number), "--tls-cert-file", str(certificate),
         "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no",
     )  # fmt: skip
-    try:
-        server.start()
-        await server.ready()
-        one, two = await pair(nodes, f"{server.url}?ssl_ca_certs={certificate}", "u:1")
-        says(one, "u:1", 1)
-        await two.hears_all_of(one)
-        assert two.bodies("u:1") == [b"1"]
+    async with serving(server):
+        await hear_each_other(nodes, f"{server.url}?ssl_ca_certs={certificate}")
         with pytest.raises(OSError, match=r"(?i)certificate"):
             await RedisBus(server.url, SystemClock())._connect()
-    finally:
-        server.end()
 
 
 async def test_a_unix_socket(nodes: Callable[..., Node]) -> None:
     server = RedisServer()
-    server._options = ("--unixsocket", str(server.folder / "redis.sock"))
-    try:
-        server.start()
-        await server.ready()
-        one, two = await pair(nodes, f"unix://{server.folder}/redis.sock", "u:1")
-        says(one, "u:1", 1)
-        await two.hears_all_of(one)
-        assert two.bodies("u:1") == [b"1"]
-    finally:
-        server.end()
+    server.options = ("--unixsocket", str(server.folder / "redis.sock"))
+    async with serving(server):
+        await hear_each_other(nodes, f"unix://{server.folder}/redis.sock")
 
 
 async def test_the_master_that_a_sentinel_names(nodes: Callable[..., Node]) -> None:
     master = RedisServer()
-    replica = RedisServer("--replicaof", "127.0.0.1", str(master.port))
-    sentinel = RedisServer(sentinel=True)
-    (sentinel.folder / "redis.conf").write_text(
-        f"sentinel monitor chat 127.0.0.1 {master.port} 1\nsentinel down-after-milliseconds chat 500\n"
+    replica = RedisServer("--replicaof", "127.0.0.1", str(master.port.number))
+    watching = (
+        f"sentinel monitor chat 127.0.0.1 {master.port.number} 1\nsentinel down-after-milliseconds chat 500\n"
         "sentinel failover-timeout chat 2000\n"
     )
-    servers = (master, replica, sentinel)
-    try:
-        for server in servers:
-            server.start()
-            await server.ready()
-        await until(lambda: sentinel.ask("INFO", "sentinel")["master0"]["slaves"] == 1)
-        one, two = await pair(nodes, f"redis+sentinel://127.0.0.1:{sentinel.port}/chat", "u:1")
+    async with serving(master), serving(replica), serving(RedisServer("--sentinel", conf=watching)) as sentinel:
+        async with asyncio.timeout(30):
+            while (await sentinel.asks("INFO", "sentinel"))["master0"]["slaves"] != 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        one, two = await pair(nodes, f"redis+sentinel://127.0.0.1:{sentinel.port.number}/chat", "u:1")
         says(one, "u:1", 1)
         await two.hears_all_of(one)
         before = len(one.restored), len(two.restored)
@@ -279,51 +266,46 @@ async def test_the_master_that_a_sentinel_names(nodes: Callable[..., Node]) -> N
         says(one, "u:1", 2)
         await two.hears_all_of(one)
         assert two.bodies("u:1")[-1] == b"2"
-        assert {link.address.port for link in one.bus._links.values()} == {replica.port}  # type: ignore[attr-defined]
-    finally:
-        for server in servers:
-            server.end()
+        ports = {link.address.port for link in one.bus._links.values()}  # type: ignore[attr-defined]
+        assert ports == {replica.port.number}
 
 
-async def test_a_shard_of_a_cluster_is_replaced(nodes: Callable[..., Node]) -> None:
-    servers = RedisClusterServers()
-    topics = [f"u:{number}" for number in range(30)]
-    try:
-        await servers.start()
-        one, two = await pair(nodes, servers.url, *topics)
+TOPICS = [f"u:{number}" for number in range(30)]  # some on every shard
+
+
+async def test_a_shard_of_a_cluster_is_replaced(nodes: Callable[..., Node], tmp_path: Path) -> None:
+    async with cluster(tmp_path) as servers:
+        one, two = await pair(nodes, servers.url, *TOPICS)
         says(one, "u:1", 1)
         await two.hears_all_of(one)
         before = len(one.restored), len(two.restored)
-        await servers.replace(1)
-        await until(lambda: len(one.restored) > before[0] and len(two.restored) > before[1], patience_s=30)
+        await servers.fails_over()
+        await servers.is_whole()
+        await until(lambda: len(one.restored) > before[0] and len(two.restored) > before[1], patience_s=60)
         two.heard.clear()
-        said = {topic: says(one, topic, 7, 8) for topic in topics}
+        said = {topic: says(one, topic, 7, 8) for topic in TOPICS}
         await two.hears_all_of(one)
-        assert {topic: two.bodies(topic) for topic in topics} == said
-    finally:
-        servers.end()
+        assert {topic: two.bodies(topic) for topic in TOPICS} == said
 
 
-async def test_a_slot_that_moves_takes_its_topics_along(nodes: Callable[..., Node]) -> None:
-    servers = RedisClusterServers()
-    topics = [f"u:{number}" for number in range(30)]
-    try:
-        await servers.start()
-        one, two = await pair(nodes, servers.url, *topics)
+async def test_a_slot_that_moves_takes_its_topics_along(nodes: Callable[..., Node], tmp_path: Path) -> None:
+    async with cluster(tmp_path) as servers:
+        one, two = await pair(nodes, servers.url, *TOPICS)
         before = len(two.restored)
-        slot = servers.servers[0].ask("CLUSTER", "KEYSLOT", "u:1")
-        owner = next(n for n in range(3) if servers.slots(n)[0] <= slot <= servers.slots(n)[1])
-        target = servers.servers[(owner + 1) % 3]
-        name = target.ask("CLUSTER", "MYID").decode()
-        for server in [target, *servers.servers]:
-            server.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
-        await until(lambda: len(two.restored) > before, patience_s=20)
-        await until(lambda: one.bus.whole_until() > 0)
+        slot = int(await servers.masters[0].asks("CLUSTER", "KEYSLOT", "u:1"))
+        owner = slot * len(servers.masters) // 16384
+        target = servers.masters[(owner + 1) % 3]
+        name = await target.asks("CLUSTER", "MYID")
+        for server in [target, *servers.masters]:
+            await server.asks("CLUSTER", "SETSLOT", slot, "NODE", name)
+        await until(lambda: len(two.restored) > before, patience_s=60)
         two.heard.clear()
-        said = {topic: says(one, topic, 7, 8) for topic in topics}
-        await until(lambda: {topic: two.bodies(topic)[-2:] for topic in topics} == said)
-    finally:
-        servers.end()
+
+        def heard_all() -> bool:
+            said = {topic: says(one, topic, 7) for topic in TOPICS}  # said until both have found the new place
+            return all(two.bodies(topic)[-1:] == frames for topic, frames in said.items())
+
+        await until(heard_all, patience_s=60)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,10 @@ async def redis_server() -> AsyncIterator[RedisServer]:
         pytest.skip("redis-server 7 is not installed: apt install redis-server")
     server = RedisServer()
     try:
-        server.start()
-        await server.ready()
+        await server.start()
         yield server
     finally:
-        server.end()
+        server.clean_up()
 
 
 @asynccontextmanager

@@ -58,7 +58,7 @@ async def test_what_was_said_while_redis_was_away_comes_by_itself(
         elif fault == "stalled":
             redis_server.freeze()
         else:
-            redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            await redis_server.kills_clients()
         try:
             for number in range(5):
                 await mina.sends(chat, f"direct {number}")  # acknowledged throughout
@@ -70,7 +70,7 @@ async def test_what_was_said_while_redis_was_away_comes_by_itself(
                 await until(lambda: not is_whole(one, two))
         finally:
             if fault == "killed":
-                redis_server.start()
+                await redis_server.start()
             elif fault == "stalled":
                 redis_server.thaw()
         for number in range(5):
@@ -98,7 +98,7 @@ async def test_a_membership_that_changed_while_redis_was_away_is_kept(
         await until(lambda: not is_whole(one) and not is_whole(two))
         await mina.calls("chat.kick", chat=club, users=[jun.user])
         await mina.calls("chat.invite", chat=club, users=[hana.user])
-        redis_server.start()
+        await redis_server.start()
         while (await jun.gets(CHAT, club))[2]["kind"] != "left":
             pass  # of the group's making, on its way between the nodes until now
         assert (await hana.gets(CHAT, club))[2]["kind"] == "group"
@@ -119,7 +119,7 @@ async def test_a_device_revoked_while_redis_was_away_is_signed_out(
         redis_server.kill()
         await until(lambda: not is_whole(one) and not is_whole(two))
         await mina.calls("device.revoke", device=tablet.device)
-        redis_server.start()
+        await redis_server.start()
         assert (await tablet.gets(BYE))[1] == "signed_out"
 
 
@@ -131,7 +131,7 @@ async def test_of_a_device_that_opened_on_both_sides_the_newer_stays(
         await until(lambda: not is_whole(one) and not is_whole(two))
         async with two.phone("mina") as new:
             await old.settles()
-            redis_server.start()
+            await redis_server.start()
             assert await old.is_closed() == 4501
             await new.settles()
 
@@ -169,7 +169,7 @@ async def test_no_fresh_cursor_passes_over_what_is_missing(
         await until(lambda: len(two.node.gateway.freshness._read) > min(horizons + 2, 15))
         two.node.gateway.connections.copy().pop().stale = True
         assert not [frame for frame in await jun.settles() if frame[0] == SYNCED]
-        redis_server.start()
+        await redis_server.start()
         assert (await jun.gets(MSG, chat, 2))[5] == "missed"
         assert await jun.gets(SYNCED)
 

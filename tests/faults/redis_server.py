@@ -23,19 +23,26 @@ class RedisServer(Program):
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(name, folder)
         self.port = Port()
-        self._options = options
+        self.options = options
 
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens."""
         return "127.0.0.1", self.port.number
 
+    @property
+    def base(self) -> tuple[str, ...]:
+        """Options of every server; `options` come after them and win."""
+        return (
+            *("--port", str(self.port.number), "--bind", "127.0.0.1", "--dir", str(self.folder)),
+            *("--save", "", "--appendonly", "no"),
+        )
+
     async def start(self) -> None:
         """Start, empty, and wait until it answers."""
         program = shutil.which("redis-server")
         assert program, "redis-server is not installed; `apt-get install redis-server` has it"
-        base = ("--port", str(self.port.number), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
-        self.launch([program, *base, "--dir", str(self.folder), *self._options], os.environ)
+        self.launch([program, *self.base, *self.options], os.environ)
         async with asyncio.timeout(START_S):
             while not await asyncio.to_thread(self._answers):
                 assert self.is_running, self.log()
@@ -47,11 +54,11 @@ class RedisServer(Program):
         except RedisError:
             return False
 
-    def _ask(self, *command: str | int) -> Any:
+    def _ask(self, *command: str | int | bytes) -> Any:
         with Redis(*self.address, socket_timeout=5, decode_responses=True) as redis:
             return redis.execute_command(*command)
 
-    async def asks(self, *command: str | int) -> Any:
+    async def asks(self, *command: str | int | bytes) -> Any:
         """The answer to a command."""
         return await asyncio.to_thread(self._ask, *command)
 

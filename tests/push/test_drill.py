@@ -12,12 +12,11 @@ SEED = 20261124
 @needs_redis
 async def test_nobody_is_missed(database_url: str, world: World, tmp_path: Path) -> None:
     redis = RedisServer()
-    redis.start()
     try:
-        await redis.ready()
+        await redis.start()
         outcome = await drill(database_url, redis.url, world, tmp_path, devices=2400, outage_s=6.0, seed=SEED)
     finally:
-        redis.end()
+        redis.clean_up()
     print(f"seed {SEED}: {outcome}")
     assert not outcome.missed
     assert outcome.told_though_connected == 0
