@@ -158,8 +158,8 @@ async def told(world: World, count: int) -> None:
 
 
 async def settles(connection: asyncpg.Connection) -> None:
-    """Wait until nothing is to be recovered, planned or sent any more: a row of dispatch_log stays until its messages are
-    planned.
+    """Wait until nothing is to be recovered, planned or sent any more: a row of dispatch_log stays until its messages
+    are planned.
     """
     async with asyncio.timeout(PATIENCE_S):
         while await connection.fetchval(  # noqa: ASYNC110 - other processes work on it
@@ -183,15 +183,14 @@ async def main(devices: int, outage_s: float, seed: int) -> Outcome:
     folder = Path(tempfile.mkdtemp(prefix="mim-push-"))
     folder.chmod(0o711)  # noqa: ASYNC240 - as root, Postgres runs as somebody else
     postgres, redis = EmbeddedPostgres(folder / "postgres"), RedisServer()
-    redis.start()
     try:
-        await redis.ready()
+        await redis.start()
         url = postgres.start()
         await migrate(url)
         async with far_ends(folder, trustme.CA(), new_keys()) as world:
             return await drill(url, redis.url, world, folder, devices=devices, outage_s=outage_s, seed=seed)
     finally:
-        redis.end()
+        redis.clean_up()
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
