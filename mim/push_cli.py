@@ -13,14 +13,11 @@ import typer
 from prometheus_client import make_wsgi_app
 
 from mim import logs
-from mim.bus.redis import RedisBus
 from mim.clock import SystemClock
 from mim.config import Settings, secret
 from mim.config_check import load_settings
 from mim.preflight import check_database, with_pool
 from mim.push.notice import Verdict
-from mim.push.service import Push, names
-from mim.push.trial import trial
 from mim.store.db import BY_KEY, Pool, open_pool
 from mim.store.migrate import migrate
 
@@ -88,6 +85,9 @@ class _Silent(WSGIRequestHandler):
 
 
 async def _work(settings: Settings) -> None:
+    from mim.bus.redis import RedisBus  # late: the other commands start faster without them
+    from mim.push.service import Push, names
+
     url = secret(settings.database_url)
     assert url is not None
     await migrate(url)
@@ -123,6 +123,8 @@ def send_trial(
 
 async def _try(settings: Settings, pool: Pool, user: int) -> bool:
     """Whether every device's provider accepted; False when the user has none."""
+    from mim.push.trial import trial
+
     verdicts = []
     async for device, answer in trial(settings, pool, SystemClock(), user):
         verdicts.append(answer.verdict)
