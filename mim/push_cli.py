@@ -1,21 +1,23 @@
 """`mim push`: workers of the outbox alone, and a trial notification."""
 
 import asyncio
+import hmac
 import signal
-from typing import Annotated
+import threading
+from collections.abc import Iterable
+from typing import Annotated, Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import structlog
 import typer
+from prometheus_client import make_wsgi_app
 
 from mim import logs
-from mim.bus.redis import RedisBus
 from mim.clock import SystemClock
 from mim.config import Settings, secret
 from mim.config_check import load_settings
 from mim.preflight import check_database, with_pool
 from mim.push.notice import Verdict
-from mim.push.service import Push, names
-from mim.push.trial import trial
 from mim.store.db import BY_KEY, Pool, open_pool
 from mim.store.migrate import migrate
 
@@ -31,7 +33,11 @@ DatabaseUrl = Annotated[
 
 
 @app.callback()
-def push(context: typer.Context, database_url: DatabaseUrl = None) -> None:
+def push(
+    context: typer.Context,
+    database_url: DatabaseUrl = None,
+    metrics_port: Annotated[int | None, typer.Option(help="TCP port for /metrics; none without it.")] = None,
+) -> None:
     """Send what the servers put into the outbox, until Ctrl-C or SIGTERM.
 
     \b
@@ -47,10 +53,41 @@ def push(context: typer.Context, database_url: DatabaseUrl = None) -> None:
         raise typer.BadParameter("say which database the servers use: MIM_DATABASE_URL")
     logs.configure(settings.log_level, settings.log_format, settings.dev)
     check_database(settings)
+    if metrics_port is not None:
+        show_metrics(settings.host, metrics_port, secret(settings.metrics_token))
     asyncio.run(_work(settings))
 
 
+def show_metrics(host: str, port: int, token: str | None) -> int:
+    """Answer /metrics in a thread that ends with the process; returns the port. With `token` only who sends it."""
+    shown = make_wsgi_app()
+
+    def answer(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        given = str(environ.get("HTTP_AUTHORIZATION", ""))
+        if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            start("401 Unauthorized", [])
+            return [b""]
+        if environ.get("PATH_INFO") != "/metrics":
+            start("404 Not Found", [])
+            return [b""]
+        return shown(environ, start)  # type: ignore[no-any-return]
+
+    server = make_server(host, port, answer, handler_class=_Silent)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server.server_port
+
+
+class _Silent(WSGIRequestHandler):
+    """Without a line for every request."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Nothing."""
+
+
 async def _work(settings: Settings) -> None:
+    from mim.bus.redis import RedisBus  # late: the other commands start faster without them
+    from mim.push.service import Push, names
+
     url = secret(settings.database_url)
     assert url is not None
     await migrate(url)
@@ -86,6 +123,8 @@ def send_trial(
 
 async def _try(settings: Settings, pool: Pool, user: int) -> bool:
     """Whether every device's provider accepted; False when the user has none."""
+    from mim.push.trial import trial
+
     verdicts = []
     async for device, answer in trial(settings, pool, SystemClock(), user):
         verdicts.append(answer.verdict)

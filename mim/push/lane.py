@@ -224,14 +224,14 @@ class Lane:
             self._finish(Finished(row, row.seq if row.kind != CALL else 0, shown))
             return
         metrics.FAILED.labels(name, answer.reason).inc()
-        if answer.verdict is Verdict.GONE:
+        if answer.verdict is Verdict.GONE and answer.gone_at >= row.since:
             metrics.TOKENS.labels(name).inc()
             self._results.dead.append(row)
             self._finish(Finished(row))
         elif answer.verdict in {Verdict.TROUBLE, Verdict.AWAY}:
             pause = max(answer.retry_after_s, self._breaker.wait_s(), 0.2)
             self._put_back(row, now + pause * (1 + 0.2 * random.random()), counted=False)  # noqa: S311
-        elif answer.verdict is Verdict.LATER and row.attempts < self._limits.attempts:
+        elif answer.verdict in {Verdict.LATER, Verdict.GONE} and row.attempts < self._limits.attempts:
             pause = max(answer.retry_after_s, backoff_s(row.attempts))
             self._put_back(row, now + pause, counted=True)
         else:

@@ -1,5 +1,6 @@
 """A notification as providers take it, and the words in which they answer."""
 
+import math
 from enum import Enum
 from typing import Protocol
 
@@ -59,11 +60,14 @@ class Verdict(Enum):
 
 
 class Answer(Struct, frozen=True):
-    """A provider's answer. `reason` is a short word for metrics and logs, never a token or a text."""
+    """A provider's answer. `reason` is a short word for metrics and logs, never a token or a text. `gone_at` is the
+    second at which the token was found dead, where that is told: an app that registered it later knows better.
+    """
 
     verdict: Verdict
     reason: str = "ok"
     retry_after_s: float = 0.0
+    gone_at: float = math.inf
 
 
 ACCEPTED = Answer(Verdict.ACCEPTED)

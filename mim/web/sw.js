@@ -34,3 +34,26 @@ self.addEventListener('fetch', (event) => {
     return (await cache.match(pathname)) ?? fetch(event.request);
   })());
 });
+
+/* A message for a device that does not listen (docs/push.md#web-push). Something has to be shown for every one; a quiet one
+   takes the place of what is shown of its chat. */
+self.addEventListener('push', (event) => {
+  const { style, title, body, tag, chat, user, badge } = event.data.json();
+  const silent = style === 'quiet' || style === 'withdraw';
+  self.navigator.setAppBadge?.(badge).catch(() => {});
+  event.waitUntil(self.registration.showNotification(title || 'mim', {
+    body, tag, silent, renotify: !silent, icon: '/icons/icon-192.png', data: { path: chat ? `/#/${user}/${chat}` : '/' },
+  }));
+});
+
+self.addEventListener('notificationclick', (event) => {
+  event.notification.close();
+  const { path } = event.notification.data;
+  event.waitUntil((async () => {
+    const pages = await self.clients.matchAll({ type: 'window', includeUncontrolled: true });
+    const page = pages.find(({ url }) => url.includes(path.split('/').slice(0, 3).join('/'))) ?? pages[0];
+    if (!page) return self.clients.openWindow(path);
+    await page.navigate?.(path).catch(() => {});
+    return page.focus();
+  })());
+});

@@ -37,6 +37,7 @@ PATIENCE_S = 120.0
 GROUP = 2500
 PLATFORMS = ("apns", "apns", "fcm", "fcm", "webhook", "webpush")
 CONNECTED = 20
+AT_ONCE = 50  # unanswered notifications of one process to one provider: that many may be sent again after its death
 
 
 @dataclass
@@ -81,6 +82,7 @@ async def drill(
     settings = {f"MIM_{name.upper()}": str(value).lower() if isinstance(value, bool) else str(value)
                 for name, value in world.settings.items()}  # fmt: skip
     settings |= {"MIM_DATABASE_URL": database_url, "MIM_REDIS_URL": redis_url, "MIM_DATABASE_POOL": "4"}
+    settings |= {"MIM_PUSH_CONCURRENCY": str(AT_ONCE), "MIM_PUSH_TIMEOUT_S": "4", "MIM_PUSH_LEASE_S": "6"}
     async with AsyncExitStack() as stack:
         first, second = (Node(name, folder, **settings) for name in ("first", "second"))
         workers = [Worker(f"worker{number}", folder, **settings) for number in range(2)]
@@ -158,8 +160,9 @@ async def told(world: World, count: int) -> None:
 
 
 async def settles(connection: asyncpg.Connection) -> None:
-    """Wait until nothing is to be recovered, planned or sent any more: a row of dispatch_log stays until its messages
-    are planned.
+    """Wait until nothing is to be recovered, planned or sent any more.
+
+    A row of dispatch_log stays until its messages are planned.
     """
     async with asyncio.timeout(PATIENCE_S):
         while await connection.fetchval(  # noqa: ASYNC110 - other processes work on it

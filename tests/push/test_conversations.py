@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client import REGISTRY
 
+from mim.push import lane
 from mim.push.service import Push
 from tests.harness import Phone, Refused, RunningServer, direct, group, running, until
 from tests.push.conftest import World
@@ -315,7 +316,25 @@ async def test_a_dead_token_is_forgotten(server: RunningServer, world: World, pl
     assert await server.node.context.pool.fetchval("select count(*) from device where push_token is not null") == 0
 
 
-async def test_what_a_provider_puts_off_is_tried_again_and_arrives_once(server: RunningServer, world: World) -> None:
+async def test_a_token_that_was_registered_after_its_death_lives(
+    server: RunningServer, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "BACKOFF_S", 0.2)
+    jun = await away(server, "jun", "a1")
+    body = json.dumps({"reason": "Unregistered", "timestamp": int((time.time() - 3600) * 1000)}).encode()
+    answers = [Response(410, body)]
+    world.apns.answers["a1"] = lambda: answers.pop() if answers else None
+    async with server.phone("mina") as mina:
+        chat = await chat_with(mina, jun)
+        await mina.sends(chat, "하나")
+        await settled(server)
+    assert world.apns.tokens() == {"a1": 1}
+
+
+async def test_what_a_provider_puts_off_is_tried_again_and_arrives_once(
+    server: RunningServer, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "BACKOFF_S", 0.2)
     jun = await away(server, "jun", "a1")
     answers = [refusal(429, "TooManyRequests"), refusal(429, "TooManyRequests")]
     world.apns.answers["a1"] = lambda: answers.pop() if answers else None
@@ -348,7 +367,7 @@ async def test_one_providers_outage_does_not_delay_another(server: RunningServer
         chat = await chat_with(mina, *users, title="모임")
         await mina.sends(chat, "하나")
         await until(lambda: len(world.fcm.got) == 5)
-        assert REGISTRY.get_sample_value("mim_push_breaker_open", {"provider": "apns"}) == 1
+        await until(lambda: REGISTRY.get_sample_value("mim_push_breaker_open", {"provider": "apns"}) == 1)
         world.apns.down = None
         await settled(server)
     assert world.apns.tokens() == {f"a{n}": 1 for n in range(5)}

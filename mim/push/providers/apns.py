@@ -5,6 +5,7 @@ certificate. Types: `alert`, `background` for taking back what showed no content
 and a topic of its own.
 """
 
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -136,10 +137,12 @@ def judge(answer: HttpAnswer) -> Answer:
     """What Apple's answer means."""
     if answer.status == 200:
         return ACCEPTED
-    reason = answer.json().get("reason")
+    said = answer.json()
+    reason = said.get("reason")
     word = reason if isinstance(reason, str) and reason.isalnum() and len(reason) <= 40 else str(answer.status)
     if answer.status == 410 or word in GONE:
-        return Answer(Verdict.GONE, word)
+        at = said.get("timestamp")  # milliseconds, with 410
+        return Answer(Verdict.GONE, word, gone_at=at / 1000 if isinstance(at, int) else math.inf)
     if word in TROUBLE or answer.status >= 500:
         return Answer(Verdict.TROUBLE, word, answer.retry_after_s)
     if answer.status == 429:  # too many for this device

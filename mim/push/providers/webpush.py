@@ -184,6 +184,7 @@ def payload(notice: Notice) -> bytes:
         message: dict[str, Any] = {
             "v": 1, "style": notice.style.value, "title": notice.title, "body": body, "tag": notice.collapse,
             "chat": notice.chat, "seq": notice.seq, "count": notice.count, "badge": notice.badge,
+            "user": notice.user,
         }  # fmt: skip
         if not notice.private:
             message["sender"] = notice.sender

@@ -26,6 +26,7 @@ export const words = {
   leave_sure: '이 모임의 메시지를 더 받지 않고, 대화 내용이 내 기기에서 사라져요.', light: '밝게', looks: '화면',
   make_manager: '운영진으로', make_member: '일반 멤버로', mark_read: '읽음으로 표시', mention: '언급', name: '이름',
   new_group: '새 모임', no_account: '이 번호로 mim을 쓰는 사람이 아직 없어요.', nothing_found: '결과가 없어요',
+  notifications: '알림', notify_away: '닫혀 있을 때 알려 주기', notify_refused: '이 브라우저가 알림을 허용하지 않아요.',
   open_window: '새 창에서 열기', other_phone: '다른 전화번호로', people_known: '대화하는 사람', phone: '전화번호',
   profile_welcome: '어떻게 불러 드릴까요?', react: '공감', remove: ({ who }) => `${who} 빼기`, results: '검색 결과',
   revoke: '이 기기 로그아웃', revoke_sure: ({ name }) => `${name} 기기가 바로 로그아웃돼요.`, role_manager: '운영진',

@@ -75,6 +75,7 @@ export class App {
     this.account = new Account(this, engine);
     const { chat, seq } = App.address();
     this.account.show(chat, seq);
+    if (localStorage.getItem('mim.push') === String(user)) import('./push.js').then(({ renew }) => renew(engine)).catch(() => {});
   }
 
   /** Everything of this account is to leave this browser; the tokens are worth nothing any more, or are given up. */

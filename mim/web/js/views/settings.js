@@ -7,6 +7,7 @@ import { bdi, h, icon, iconButton, replace } from './dom.js';
 import { fullTime, HUES, hueOf } from './format.js';
 import { attempt } from './notice.js';
 import { confirm, dialog } from './overlays.js';
+import { notifications } from './push.js';
 import { applyTheme, theme } from './settings-store.js';
 
 const { t } = i18n;
@@ -56,6 +57,7 @@ export async function settings(app) {
         location.reload();
       })),
       h('section.block', {}, h('h3', {}, t('looks')), segments([['auto', t('as_browser')], ['light', t('light')], ['dark', t('dark')]], theme(), applyTheme)),
+      notifications(app, off),
       h('section.block', {}, h('h3', {}, t('devices')), devices),
       h('section.block', {}, h('h3', {}, t('accounts')), h('ul.entries', {}, accounts().filter(({ user }) => user !== engine.user).map(({ user, name }) => h('li', {},
         h('span.entry-main', {}, bdi(name || `#${user}`)),
