@@ -87,6 +87,7 @@ async def test_first_load_is_small(joins: Joins) -> None:
     await mina.types_code()
     await mina.starts_chat_with(jun)
     await mina.says("hello")
+    await mina.sees("hello")
     paths.clear()
     await mina.page.reload()
     await mina.sees("hello")

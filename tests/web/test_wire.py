@@ -109,6 +109,7 @@ async def test_an_ack_that_is_lost_is_asked_for_with_the_same_cid(joins: Joins) 
     assert first == again
     await mina.says("twice")
     await mina.sees_unread("twice", 0)
+    await jun.sees("twice")
     assert await jun.texts() == await mina.texts() == ["once", "twice"]
     assert path.sends()[-1][1] == first[1] + 1
 

@@ -6,7 +6,7 @@ import { news, update } from '../worker.js';
 import { ChatList } from './chat-list.js';
 import { eachFrame, h, icon, replace } from './dom.js';
 import { Names } from './names.js';
-import { sentence, toast } from './notice.js';
+import { complain, toast } from './notice.js';
 import { Room } from './room.js';
 import { statusBar } from './status.js';
 import { style } from './style.js';
@@ -20,7 +20,7 @@ export class Account {
     const { model } = engine;
     model.on('status', () => this.#status());
     model.on('changed', eachFrame(() => this.#title()));
-    model.on('trouble', ({ code }) => toast(sentence({ code })));
+    model.on('trouble', complain);
     model.on('gone', ({ chat }) => this.#gone(chat));
     model.on('chat', ({ chat }) => { if (this.wanted?.chat === chat) this.show(chat, this.wanted.seq); });
     model.on('user', ({ user: { user, name } }) => { if (user === this.user) remember(user, { name }); });
@@ -110,7 +110,7 @@ export class Account {
     try {
       await parts[part]();
     } catch (error) {
-      toast(sentence(error));
+      complain(error);
     }
   }
 

@@ -42,7 +42,10 @@ export class App {
     if (turn !== this.turn) return;
     signIn(this.root, {
       phone,
-      done: (user) => { location.hash = `#/${user}`; },
+      done: (user) => {
+        history.replaceState(null, '', `#/${user}`);
+        this.#route();
+      },
       cancel: accounts().length ? () => { location.hash = ''; } : null,
     });
   }

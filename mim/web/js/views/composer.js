@@ -2,7 +2,7 @@
 
 import { t } from '../i18n/index.js';
 import { bdi, h, icon, iconButton, replace } from './dom.js';
-import { attempt, toast } from './notice.js';
+import { attempt, complain } from './notice.js';
 import { excerpt, kindLabel, mentionsOf, textOf } from './text.js';
 
 const TYPING_MS = 3000;
@@ -197,9 +197,9 @@ export class Composer {
     try {
       await this.engine.send(room.chat, await body);
       this.engine.draft(room.chat, this.field.value);
-    } catch {
+    } catch (error) {
       if (!this.field.value) this.#set(text);
-      toast(t('error_storage'));
+      complain(error.code === 'full' ? error : { code: 'storage' });
     }
   }
 }

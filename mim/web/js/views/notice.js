@@ -1,6 +1,6 @@
 /* Short news: toasts, words for what went wrong, and what only screen readers hear. */
 
-import { t } from '../i18n/index.js';
+import { more, t } from '../i18n/index.js';
 import { h } from './dom.js';
 
 const TOAST_MS = 5000;
@@ -23,13 +23,19 @@ const WORDS = new Set(['forbidden', 'not_member', 'not_found', 'too_large', 'rat
 
 export const sentence = (error) => t(`error_${WORDS.has(error?.code) ? error.code : 'internal'}`);
 
+/** Tell what went wrong. The words for it are loaded when they are needed. */
+export async function complain(error) {
+  await more().catch(() => {});
+  toast(sentence(error));
+}
+
 /** Await something a person asked for; what goes wrong is told. True when it went well. */
 export async function attempt(promise) {
   try {
     await promise;
     return true;
   } catch (error) {
-    toast(sentence(error));
+    complain(error);
     return false;
   }
 }
