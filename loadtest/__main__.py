@@ -12,7 +12,6 @@ import uvloop
 
 from loadtest import bus as bus_paths
 from loadtest import commit as commit_function
-from loadtest import push as push_paths
 from loadtest.client import LoadError
 from loadtest.launch import allow_many_files
 from loadtest.report import Report
@@ -179,6 +178,10 @@ def push(
     rounds: Rounds = 3, core: Core = 0, json: Json = False,
 ) -> None:  # fmt: skip
     """Notifications: HTTP/2 clients side by side, each provider alone, or a fan-out through a whole server."""
+    try:
+        from loadtest import push as push_paths  # late: its far end needs a package of the development environment
+    except ModuleNotFoundError as exc:
+        _refuse(f"{exc.name} is not installed; `make .venv/.installed-dev` brings it")
     logs.configure("warning", "text")
     allow_many_files()
     try:
