@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, async_playwright, expect
 
+from tests.conftest import execute, unique, with_database
 from tests.harness import RunningServer, running
 from tests.web.person import DESKTOP, PATIENCE_MS, Person
 
@@ -35,12 +36,33 @@ async def chromium() -> AsyncIterator[Browser]:
         await browser.close()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_server(postgres: str, template: str) -> AsyncIterator[RunningServer]:
+    """A development node for all tests that need nothing special: every test brings people of its own."""
+    name = unique("web")
+    await execute(postgres, f"create database {name} template {template}")
+    try:
+        async with running(with_database(postgres, name), dev=True, **LIFTED) as server:
+            yield server
+    finally:
+        await execute(postgres, f"drop database if exists {name} with (force)")
+
+
 @pytest_asyncio.fixture
-async def server(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[RunningServer]:
-    """A development node on an empty database."""
+async def own_server(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[RunningServer]:
+    """A node of the test's own, with the settings of its mark."""
     marker = request.node.get_closest_marker("settings")
-    async with running(database_url, dev=True, **LIFTED, **(marker.kwargs if marker else {})) as server:
+    assert marker is not None
+    async with running(database_url, dev=True, **LIFTED, **marker.kwargs) as server:
         yield server
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> RunningServer:
+    """The shared node, or with the mark `settings` one of the test's own."""
+    own = request.node.get_closest_marker("settings") is not None
+    server: RunningServer = request.getfixturevalue("own_server" if own else "shared_server")
+    return server
 
 
 @pytest_asyncio.fixture

@@ -107,7 +107,8 @@ async def test_by_keyboard_alone(joins: Joins) -> None:
 
     await tab_to("New")
     await keys.press("Enter")
-    await keys.press("Enter")  # the first of the menu: a new chat
+    await expect(page.locator(".menu-item").first).to_be_focused()
+    await keys.press("Enter")  # a new chat
     await expect(page.locator("dialog input[type=tel]")).to_be_focused()
     await keys.type(jun.phone)
     await keys.press("Enter")

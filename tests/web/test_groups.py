@@ -126,8 +126,12 @@ async def test_search_finds_two_syllables_and_jumps_there(joins: Joins) -> None:
     await mina.says("내일 순대국밥 먹으러 가자")
     await mina.sees_unread("내일 순대국밥 먹으러 가자", 1)
     chat = int(await mina.page.locator(".chat-row").get_attribute("data-chat") or 0)
-    for number in range(120):
-        await mina.calls("chat.send", chat=chat, cid=1000 + number, body=f"filler {number}")
+    await mina.posts(chat, [f"filler {number}" for number in range(120)])
+    await mina.calls("chat.send", chat=chat, cid=2000, body={"t": "as said above", "re": 1})
+    await mina.sees("as said above")
+    await expect(mina.message("내일 순대국밥 먹으러 가자")).to_have_count(0)  # far up, not in the page
+    await mina.message("as said above").locator(".quote").click()
+    await expect(mina.message("내일 순대국밥 먹으러 가자")).to_be_in_viewport()
     await mina.starts_chat_with(sora)
     await mina.says("국밥은 역시 소라네")
 

@@ -1,5 +1,6 @@
 """Several tabs of one account are one device; several accounts live side by side."""
 
+import pytest
 from playwright.async_api import expect
 
 from tests.harness import RunningServer
@@ -15,6 +16,7 @@ async def another_tab(person: Person) -> Person:
     return tab
 
 
+@pytest.mark.settings
 async def test_tabs_agree_and_hand_over(joins: Joins, server: RunningServer) -> None:
     mina, jun = await joins("Mina"), await joins("Jun")
     await mina.starts_chat_with(jun)
@@ -56,6 +58,7 @@ async def test_reading_in_one_tab_is_read_in_the_other(joins: Joins) -> None:
     await jun.sees_unread("hello", 0)
 
 
+@pytest.mark.settings
 async def test_two_accounts_in_two_windows(joins: Joins, server: RunningServer) -> None:
     mina, jun = await joins("Mina"), await joins("Jun")
     window = await mina.page.context.new_page()

@@ -104,16 +104,15 @@ export class Model {
   }
 
   _marks({ chat, marks, full }) {
-    let known = this.marks.get(chat);
-    if (!known && !full) return;
-    if (full) { // only present members count
-      const before = known ?? new Map();
-      known = new Map();
+    let known = this.marks.get(chat) ?? new Map();
+    if (full) { // only present members count; what came before this answer may be newer than it
+      const before = known.set(this.me, Math.max(known.get(this.me) ?? 0, this.chats.get(chat)?.read ?? 0));
+      known = Object.assign(new Map(), { full });
       for (let index = 0; index < marks.length; index += 2) known.set(marks[index], before.get(marks[index]) ?? 0);
     }
     for (let index = 0; index < marks.length; index += 2) {
       const [user, seq] = [marks[index], marks[index + 1]];
-      if (known.has(user)) known.set(user, Math.max(known.get(user), seq));
+      if (known.has(user) || !known.full) known.set(user, Math.max(known.get(user) ?? 0, seq));
     }
     this.marks.set(chat, known);
     known.sorted = null;
@@ -139,7 +138,7 @@ export class Model {
   /** How many present members, the sender not counted, have not read message `seq`; null while that is not known. */
   unreadBy(chat, seq, sender) {
     const marks = this.marks.get(chat);
-    if (!marks) return null;
+    if (!marks?.full) return null;
     marks.sorted ??= [...marks.values()].sort((one, other) => one - other);
     let [low, high] = [0, marks.sorted.length];
     while (low < high) {

@@ -5,7 +5,7 @@ import { all, range, seqs } from './database.js';
 
 const PAGE = 100;
 const KEEP = 3000;
-const RETRY_MS = 3000;
+const RETRY_MS = 1500;
 
 export class Timeline {
   /** `changed()` after messages came in. */
@@ -93,6 +93,7 @@ export class Timeline {
     const { record, engine } = this;
     if (!record || this.busy.has(page) || engine.model.status.state !== 'online') return;
     if ((this.failed.get(page) ?? 0) > Date.now()) return;
+    this.failed.delete(page);
     const from = Math.max(page * PAGE, record.first, 1);
     const to = Math.min(page * PAGE + PAGE - 1, record.head);
     let [low, high] = [Infinity, 0];
@@ -108,13 +109,18 @@ export class Timeline {
       await engine.ask('fetch', this.chat, low - 1, high - low + 1);
       for (let seq = low; seq <= high; seq++) { // the tab that leads told of all that came
         const message = this.messages.get(seq);
-        if (!message || message.stale) this.failed.set(page, Date.now() + RETRY_MS);
+        if (!message || message.stale) this.#later(page);
       }
     } catch {
-      this.failed.set(page, Date.now() + RETRY_MS);
+      this.#later(page);
     }
     this.busy.delete(page);
     if (!this.closed) this.changed();
+  }
+
+  #later(page) {
+    if (!this.failed.has(page)) setTimeout(() => { if (!this.closed) this.changed(); }, RETRY_MS + 50);
+    this.failed.set(page, Date.now() + RETRY_MS);
   }
 
   /** Let go of pages far from what is looked at. */

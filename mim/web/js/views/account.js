@@ -15,7 +15,7 @@ await Promise.all([style('/css/chats.css'), style('/css/room.css')]);
 
 export class Account {
   constructor(app, engine) {
-    Object.assign(this, { app, engine, user: engine.user, names: new Names(engine), room: null, greeted: false, leaving: false });
+    Object.assign(this, { app, engine, user: engine.user, names: new Names(engine), room: null, parts: new Set(), greeted: false, leaving: false });
     this.#frame();
     const { model } = engine;
     model.on('status', () => this.#status());
@@ -107,11 +107,14 @@ export class Account {
       people: () => import('./people.js').then(({ newChat }) => newChat(this)),
       group: () => import('./people.js').then(({ newGroup }) => newGroup(this)),
     };
+    if (this.parts.has(part)) return; // asked for twice while it was loading
+    this.parts.add(part);
     try {
       await parts[part]();
     } catch (error) {
       complain(error);
     }
+    this.parts.delete(part);
   }
 
   // -- how it is

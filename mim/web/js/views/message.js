@@ -68,7 +68,7 @@ const changeLine = (line, names) => h('p.change-line', { dir: 'auto' }, lineText
 /** The row of a stored message. `on`: {quote, fold, react, menu, failed}. */
 export function messageRow(row, { model, names, group, on }) {
   const { message, seq } = row;
-  const element = h('li.row', { 'data-seq': seq, tabindex: -1 });
+  const element = h('li.row', { 'data-seq': seq, 'data-unread': row.unread, tabindex: -1 });
   if (row.starts) element.classList.add('starts');
   if (row.flash) element.classList.add('flash');
   element.append(...[

@@ -60,6 +60,7 @@ export const prompt = (title, { label, value = '', max = 100, multiline = false,
  * Arrow keys move, Escape closes and gives the focus back.
  */
 export function menu(items, { x, y, label = t('more') }) {
+  if (document.querySelector('dialog.menu')) return; // asked for twice while it was loading
   const before = document.activeElement;
   const element = h('dialog.menu', { 'aria-label': label });
   const close = () => element.close();
