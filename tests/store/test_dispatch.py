@@ -67,16 +67,16 @@ def test_every_number_is_living_until_it_failed_or_was_forgotten(steps: list[tup
             holds[dispatches.begin()] = 1
             continue
         one = open_ones[which % len(open_ones)]
-        if step == "retry":
+        if step == "retry" and not failed & set(one.numbers):
             holds[dispatches.begin(one)] = 1
             holds[one] = 0  # the newer attempt speaks for it
         elif step == "hold":
             one.hold()
             holds[one] += 1
-        elif step in ("ok", "fail"):
+        elif step in ("ok", "fail", "retry"):
             one.release(ok=step == "ok")
             holds[one] -= 1
-            failed |= set(one.numbers) if step == "fail" else set()
+            failed |= set() if step == "ok" else set(one.numbers)
         else:
             taken = dispatches.take_done()
             dispatches.forgotten(taken, ok=step == "take")
