@@ -52,4 +52,5 @@ export const words = {
   use_here: 'Use it here', welcome: 'Welcome to mim', welcome_text: 'Sign in with your phone number.',
   write_to: 'Write a message', wrong_code: 'That code is not right, or is too old.',
   wrong_phone: 'That is no phone number we know how to reach.', you: 'you',
+  sign_out_untold: 'The server could not be told. Revoke this browser in the settings of another device.',
 };

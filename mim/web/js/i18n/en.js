@@ -26,7 +26,6 @@ export const words = {
   quoted_unknown: 'Earlier message', reload: 'Reload', reply: 'Reply', reply_to: ({ who }) => `Reply to ${who}`,
   room: 'Chat', room_empty: 'No messages yet. Say hello!', search_all: 'Search', search_here: 'Search in this chat',
   send: 'Send', sending: 'Sending', settings: 'Settings', show_all: 'Show all', show_more: 'Show more',
-  sign_out_untold: 'The server could not be told. Revoke this browser in the settings of another device.',
   status: 'Status message', to_newest: 'To the newest', to_newest_n: ({ n }) => `To the newest, ${n} unread`,
   too_long: ({ n }) => `${n} too many`, try_now: 'Try now', typing: ({ who }) => `${who} is typing…`,
   unnamed: 'No name yet', unread: ({ n }) => `${n} unread`, unread_by: ({ n }) => `${n} have not read this`,

@@ -46,4 +46,5 @@ export const words = {
   this_device: '이 기기', unmute: '알림 켜기', unpin: '고정 해제', use_here: '여기서 사용',
   welcome: 'mim에 오신 것을 환영해요', welcome_text: '전화번호로 로그인하세요.', write_to: '메시지 쓰기',
   wrong_code: '인증번호가 틀렸거나 만료됐어요.', wrong_phone: '올바른 전화번호가 아니에요.', you: '나',
+  sign_out_untold: '서버에 알리지 못했어요. 다른 기기의 설정에서 이 브라우저를 로그아웃하세요.',
 };

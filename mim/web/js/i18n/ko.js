@@ -25,7 +25,7 @@ export const words = {
   quoted_unknown: '이전 메시지', reload: '새로고침', reply: '답장', reply_to: ({ who }) => `${who}에게 답장`,
   room: '채팅방', room_empty: '아직 메시지가 없어요. 먼저 인사해 보세요!', search_all: '검색',
   search_here: '이 채팅에서 검색', send: '보내기', sending: '보내는 중', settings: '설정', show_all: '전체 보기',
-  show_more: '더 보기', sign_out_untold: '서버에 알리지 못했어요. 다른 기기의 설정에서 이 브라우저를 로그아웃하세요.',
+  show_more: '더 보기',
   status: '상태 메시지', to_newest: '최신 메시지로', to_newest_n: ({ n }) => `최신 메시지로, 안 읽음 ${n}개`,
   too_long: ({ n }) => `${n}자 초과`, try_now: '지금 시도', typing: ({ who }) => `${who} 입력 중…`,
   unnamed: '이름 없음', unread: ({ n }) => `안 읽음 ${n}개`, unread_by: ({ n }) => `${n}명이 아직 안 읽음`,

@@ -159,14 +159,4 @@ export class Account {
     if (!link.href.endsWith(picture)) link.href = picture;
     navigator.setAppBadge?.(total).catch(() => {});
   }
-
-  /** Sign out here: the server revokes the device, and nothing of the account stays in this browser. */
-  async signOut() {
-    const { engine, user } = this;
-    const { device, phone } = engine.model.session;
-    this.leaving = true; // the end of the session is no news
-    const told = await engine.call('device.revoke', { device }).then(() => true, () => engine.model.status.state === 'signed_out');
-    engine.tell([{ type: 'status', status: { state: 'signed_out' } }]);
-    await this.app.forget(user, phone, told ? null : t('sign_out_untold'));
-  }
 }

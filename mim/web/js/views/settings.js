@@ -67,7 +67,7 @@ export async function settings(app) {
         const waiting = model.outbox.size ? t('sign_out_waiting', { n: model.outbox.size }) : t('sign_out_sure');
         if (!await confirm(t('sign_out'), waiting, t('sign_out'))) return;
         close();
-        await app.signOut();
+        await signOut(app);
       } }, icon('leave'), t('sign_out')),
       h('p.faint.version', {}, `mim ${APP_VERSION}`),
     ];
@@ -100,4 +100,14 @@ function segments(options, value, change) {
     } }, text)));
   draw(value);
   return group;
+}
+
+/** Sign out here: the server revokes the device, and nothing of the account stays in this browser. */
+async function signOut(account) {
+  const { app, engine, user } = account;
+  const { device, phone } = engine.model.session;
+  account.leaving = true; // the end of the session is no news
+  const told = await engine.call('device.revoke', { device }).then(() => true, () => engine.model.status.state === 'signed_out');
+  engine.tell([{ type: 'status', status: { state: 'signed_out' } }]);
+  await app.forget(user, phone, told ? null : t('sign_out_untold'));
 }
