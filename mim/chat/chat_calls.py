@@ -20,6 +20,9 @@ from mim.wire.frames import Id, UInt
 TITLE_LIMIT = 100
 NOTICE_LIMIT = 1000
 
+Limit = Annotated[int, Meta(ge=1)]
+"""Rows of a page; more than the method has are its most."""
+
 
 class CreateParams(Struct, frozen=True):
     """Parameters of `chat.create`."""
@@ -39,15 +42,15 @@ class ListParams(Struct, frozen=True):
     """Parameters of `chat.list`: the page after chat `before`, latest activity first."""
 
     before: Id | None = None
-    limit: Annotated[int, Meta(ge=1)] = 50
+    limit: Limit | None = None
 
 
 class MembersParams(Struct, frozen=True):
     """Parameters of `chat.members`: the page after user `after`."""
 
     chat: Id
-    after: UInt = 0
-    limit: Annotated[int, Meta(ge=1)] = 100
+    after: UInt | None = None
+    limit: Limit | None = None
 
 
 class MemberInfo(Struct, frozen=True):
@@ -134,7 +137,7 @@ async def get(context: Context, caller: Caller, params: ChatParams) -> ChatInfo:
 @method("chat.list")
 async def list_chats(context: Context, caller: Caller, params: ListParams) -> list[ChatInfo]:
     """The caller's chats, latest activity first."""
-    rows = await chats.page(context.pool, caller.user, params.before, min(params.limit, 200))
+    rows = await chats.page(context.pool, caller.user, params.before, min(params.limit or 50, 200))
     return [info(chat, state) for chat, state in rows]
 
 
@@ -142,7 +145,7 @@ async def list_chats(context: Context, caller: Caller, params: ListParams) -> li
 async def members(context: Context, caller: Caller, params: MembersParams) -> list[MemberInfo]:
     """Present members by rising user id."""
     await chats.state(context.pool, params.chat, caller.user)
-    rows = await chats.members(context.pool, params.chat, params.after, min(params.limit, 500))
+    rows = await chats.members(context.pool, params.chat, params.after or 0, min(params.limit or 100, 500))
     return [MemberInfo(r["user_id"], r["name"], Role(r["role"]).name.lower(), r["joined"]) for r in rows]
 
 

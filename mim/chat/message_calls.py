@@ -51,7 +51,7 @@ class SearchParams(Struct, frozen=True):
     query: str
     chat: Id | None = None
     before: tuple[UInt, UInt, UInt] | None = None
-    limit: Annotated[int, Meta(ge=1)] = 20
+    limit: Annotated[int, Meta(ge=1)] | None = None
 
 
 class Revised(Struct, frozen=True):
@@ -179,5 +179,6 @@ async def search_messages(context: Context, caller: Caller, params: SearchParams
         raise PeerError(Code.BAD_FRAME, f"query: {QUERY_MIN} to {QUERY_MAX} characters")
     if params.chat is not None:
         await chats.state(context.pool, params.chat, caller.user)
-    rows = await search.search(context.pool, caller.user, query, params.chat, params.before, min(params.limit, 100))
+    limit = min(params.limit or 20, 100)
+    rows = await search.search(context.pool, caller.user, query, params.chat, params.before, limit)
     return [Found(r["chat_id"], r["seq"], r["sender"], r["at"], body_of(r["text"], r["extra"])) for r in rows]

@@ -89,7 +89,7 @@ class Line:
 
     async def runs(self) -> None:
         """Stay connected until cancelled, until told not to come back, or until lost while `come_back` is False."""
-        failures = 0
+        failures = refused = 0
         try:
             while True:
                 addresses = self._addresses()
@@ -99,6 +99,9 @@ class Line:
                     await self._connects(url)
                 except GONE as exc:
                     self._note(exc)
+                    if isinstance(exc, ConnectionRefusedError) and (refused := refused + 1) < len(addresses):
+                        continue  # nobody is there: to ask the next node at once burdens nobody
+                refused = 0
                 failures = 0 if self._synced else failures + 1
                 self._hangs_up()
                 if self.dismissed or not self.come_back:
