@@ -211,16 +211,18 @@ class Crowd:
         return time.monotonic() - began
 
     def delays(self, since: float) -> list[float]:
-        """Seconds from sending to arrival of everything that was sent after `since`, for every receiver, in order."""
+        """Seconds from sending to arrival of everything that was sent after `since`, for every receiver but the device
+        that sent it, in order.
+        """
         sent = {
-            (message.chat, message.seq): client.began[cid]
+            (message.chat, message.seq): (client, client.began[cid])
             for client in self.clients
             for cid, message in client.record.sent.items()
             if message.is_acknowledged and client.began[cid] >= since
         }
         return sorted(
-            when - sent[place] for client in self.everyone for place, (when, _) in client.arrivals.items()
-            if place in sent
+            when - sent[place][1] for client in self.everyone for place, (when, _) in client.arrivals.items()
+            if place in sent and sent[place][0] is not client
         )  # fmt: skip
 
     async def catches_up(self) -> None:
