@@ -4,7 +4,6 @@ Built once by the composition root; uvicorn asks `protocol` for a connection at 
 """
 
 import asyncio
-import logging
 import secrets
 from collections import Counter
 from itertools import count
@@ -50,7 +49,6 @@ class Gateway:
         self.connections: set[Connection] = set()
         self.catching_up = CatchingUp(context, hub, self.freshness, self.connections)
         self._opening = Opening(context, hub, self.freshness, self.catching_up)
-        self.ws_logger = logging.getLogger("websockets.server")
         self.trusted_proxies = frozenset(
             part.strip() for part in settings.forwarded_allow_ips.split(",") if part.strip()
         )
