@@ -56,7 +56,7 @@ class Connection(WebSocket):
     )  # fmt: skip
 
     def __init__(self, host: Host, connection_id: int) -> None:
-        super().__init__(host.ws_logger)
+        super().__init__()
         self._host = host
         self._session = Session(MSGPACK, host.limits, host.clock)
         self._requests: deque[Any] | None = None
@@ -124,14 +124,14 @@ class Connection(WebSocket):
         except PeerError as exc:
             self.respond(handshake.refusal(exc))
             return
-        response = self._ws.accept(request)
+        response, subprotocol = self.accept(request)
         if response.status_code == 400:
             self.respond(handshake.refusal(PeerError(Code.BAD_FRAME, handshake.reason_of(response))))
             return
         if response.status_code != 101:
             self.respond(response)
             return
-        self._session.codec = handshake.codec_of(self._ws.subprotocol)
+        self._session.codec = handshake.codec_of(subprotocol)
         self.text = self._session.codec.text
         if upgrade.hello is None:
             self.respond(response)

@@ -4,7 +4,6 @@ Built once by the composition root; uvicorn asks `protocol` for a connection at 
 """
 
 import asyncio
-import logging
 import secrets
 from collections import Counter
 from itertools import count
@@ -30,6 +29,7 @@ from mim.wire.session import SessionLimits
 log = structlog.get_logger("mim.gateway")
 
 NODE_SHIFT: Final = 32  # connection ids are unique among nodes: the node's number above a counter
+REFUSALS: Final = frozenset((Error, Nack))
 MOVED_AT_ONCE: Final = 40
 MOVE_EVERY_S: Final = 0.1
 MOVED_BACK_MS: Final = 100
@@ -50,7 +50,6 @@ class Gateway:
         self.connections: set[Connection] = set()
         self.catching_up = CatchingUp(context, hub, self.freshness, self.connections)
         self._opening = Opening(context, hub, self.freshness, self.catching_up)
-        self.ws_logger = logging.getLogger("websockets.server")
         self.trusted_proxies = frozenset(
             part.strip() for part in settings.forwarded_allow_ips.split(",") if part.strip()
         )
@@ -170,9 +169,10 @@ class Gateway:
 
     def count_out(self, frame: ServerFrame) -> None:
         """Count a frame written to one socket, and what it refuses."""
-        self.frames_out[type(frame)] += 1
-        if isinstance(frame, Error | Nack):
-            self.errors[frame.code] += 1
+        kind = type(frame)
+        self.frames_out[kind] += 1
+        if kind in REFUSALS:
+            self.errors[frame.code] += 1  # type: ignore[union-attr]
 
     def retry_after(self, reason: str) -> int | None:
         """When a closed client should come back, in ms; None where it is its own matter."""

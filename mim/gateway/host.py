@@ -1,6 +1,5 @@
 """What a connection needs of the gateway that holds it."""
 
-import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from websockets.http11 import Response
@@ -25,7 +24,6 @@ class Host(Protocol):
     limits: SessionLimits
     slow_bytes: int
     trusted_proxies: frozenset[str]
-    ws_logger: logging.Logger
 
     def made(self, connection: "Connection") -> None:
         """The socket was handed over."""

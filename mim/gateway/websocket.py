@@ -1,7 +1,10 @@
-"""WebSocket over a transport: `websockets`' sans-I/O protocol driven by an asyncio.Protocol.
+"""WebSocket over a transport: bytes, the handshake, fragments, the closing handshake, and how much is unsent.
 
-Knows bytes, the handshake, fragments, the closing handshake and how much is unsent; what a message
-means is the subclass's.
+What a message means is the subclass's. The rules of WebSocket are those of `websockets`' sans-I/O protocol, but a
+connection holds one only while it needs it, for it takes more memory than all the rest of the connection, and eight
+times the CPU for a message:
+
+    handshake ──101──▶ plain frames alone ──anything else, or a close of ours──▶ the library, to the end
 """
 
 import asyncio
@@ -10,26 +13,29 @@ from typing import Final
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import State
+from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 
-from mim.gateway import handshake
+from mim.gateway import handshake, plain
 from mim.hub.prepared import BINARY, TEXT, message
 from mim.wire.codec import MAX_FRAME_BYTES
 
 PACE_BYTES: Final = 64 * 1024  # unsent bytes above which replies and sync wait for the reader
 PONG_HEAD: Final = 0x8A  # a WebSocket pong; a closing connection, which may be a flood of pings, gets no more of them
+WS_LOGGER: Final = logging.getLogger("websockets.server")
 
 
 class WebSocket(asyncio.Protocol):
     """The lower half of a connection. uvicorn hands it the transport and the upgrade request."""
 
-    __slots__ = ("_closing", "_drained", "_parts", "_parts_text", "_transport", "_ws", "text")
+    __slots__ = ("_closing", "_drained", "_handshake", "_parts", "_parts_text", "_transport", "_unread", "_ws", "text")
 
-    def __init__(self, ws_logger: logging.Logger) -> None:
-        self._ws = ServerProtocol(
-            select_subprotocol=handshake.select_subprotocol, max_size=MAX_FRAME_BYTES, logger=ws_logger
+    def __init__(self) -> None:
+        self._handshake: ServerProtocol | None = ServerProtocol(
+            select_subprotocol=handshake.select_subprotocol, logger=WS_LOGGER
         )
+        self._ws: Protocol | None = None  # once something came that is no plain frame, or we close
+        self._unread: bytearray | None = None  # a plain frame so far, or what came before the upgrade was answered
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
         self._parts: bytearray | None = None  # a fragmented message so far
         self._parts_text = False
@@ -83,15 +89,12 @@ class WebSocket(asyncio.Protocol):
         return False
 
     def data_received(self, data: bytes) -> None:
-        ws = self._ws
-        ws.receive_data(data)
-        for event in ws.events_received():
-            if type(event) is Frame:
-                self._receive(event)
-            elif isinstance(event, Request):
-                self.upgrade(event)
-        if ws.writes:
-            self._flush()
+        if self._ws is not None:
+            self._receive(self._ws, data)
+        elif self._handshake is not None:
+            self._shake_hands(self._handshake, data)
+        else:
+            self._receive_plain(data)
 
     # -- what the subclass uses ------------------------------------------------------------
 
@@ -103,19 +106,32 @@ class WebSocket(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """Whether the upgrade was answered and the socket speaks WebSocket."""
-        return self._ws.state is State.OPEN
+        return self._handshake is None and (self._ws is None or self._ws.state is State.OPEN)
 
     @property
     def unsent_bytes(self) -> int:
         """What the peer has not taken yet, beyond what the kernel holds."""
         return self._transport.get_write_buffer_size()
 
+    def accept(self, request: Request) -> tuple[Response, str | None]:
+        """The answer that WebSocket's rules give to an upgrade request, and the subprotocol with it."""
+        assert self._handshake is not None
+        return self._handshake.accept(request), self._handshake.subprotocol
+
     def respond(self, response: Response) -> None:
         """Answer the upgrade: with 101 the socket is open, with anything else it closes."""
-        if self._closing:
+        if self._closing or self._handshake is None:
             return
-        self._ws.send_response(response)
-        self._flush()
+        upgrading = self._handshake
+        upgrading.send_response(response)
+        self._flush(upgrading)
+        if upgrading.state is not State.OPEN:
+            return
+        self._handshake = None
+        early, self._unread = self._unread, None
+        if early:
+            self._transport.resume_reading()
+            self._receive_plain(early)
 
     def write_payload(self, payload: bytes) -> None:
         """Queue one message of the socket's kind."""
@@ -129,8 +145,9 @@ class WebSocket(asyncio.Protocol):
     def say_close(self, code: int, reason: str) -> None:
         """Begin the closing handshake; nothing may be written after it."""
         self._closing = True
-        self._ws.send_close(code, reason)
-        self._flush()
+        ws = self._library()
+        ws.send_close(code, reason)
+        self._flush(ws)
         self._transport.resume_reading()  # the peer's own close must be heard
 
     def hang_up(self) -> None:
@@ -146,18 +163,64 @@ class WebSocket(asyncio.Protocol):
 
     # -- within ----------------------------------------------------------------------------
 
-    def _flush(self) -> None:
+    def _shake_hands(self, upgrading: ServerProtocol, data: bytes) -> None:
+        """Read the request; what a hasty client sends before the answer waits for it."""
+        if self._unread is not None:
+            self._unread += data
+            self._transport.pause_reading()
+            return
+        upgrading.receive_data(data)
+        for event in upgrading.events_received():
+            if isinstance(event, Request):
+                self._unread = bytearray()
+                self.upgrade(event)
+        if upgrading.writes:
+            self._flush(upgrading)
+
+    def _receive_plain(self, data: bytes | bytearray) -> None:
+        if self._unread is not None:
+            self._unread += data
+            data, self._unread = self._unread, None
+        messages, end = plain.split(data)
+        for text, payload in messages:
+            self.take(text, payload)
+        if end == len(data):
+            return
+        if self._ws is None and plain.may_be_plain(*data[end : end + 2]):
+            # Kept as it is while it grows: a frame that comes byte by byte is not copied at every byte.
+            self._unread = data if end == 0 and isinstance(data, bytearray) else bytearray(data[end:])
+        else:
+            self._receive(self._library(), data[end:])
+
+    def _library(self) -> Protocol:
+        """The protocol object, which from now on reads everything, what is unread first."""
+        if self._ws is None:
+            self._ws = Protocol(Side.SERVER, max_size=MAX_FRAME_BYTES, logger=WS_LOGGER)
+            if self._unread is not None:
+                self._ws.receive_data(self._unread)  # less than a frame, and nothing wrong with it so far
+                self._unread = None
+        return self._ws
+
+    def _receive(self, ws: Protocol, data: bytes | bytearray) -> None:
+        ws.receive_data(data)
+        for event in ws.events_received():
+            assert isinstance(event, Frame)
+            self._receive_frame(event)
+        if ws.writes:
+            self._flush(ws)
+
+    def _flush(self, ws: Protocol) -> None:
         """Write what the WebSocket layer has to say: handshake, pongs, close frames."""
-        if self._ws.parser_exc is not None and not self._closing and self._ws.state is State.CLOSING:
+        if ws.parser_exc is not None and not self._closing and ws.state is State.CLOSING:
             self.unreadable()
-        for data in self._ws.data_to_send():
+        for data in ws.data_to_send():
             if not data:
                 self.hang_up()
             elif not (self._closing and data[0] == PONG_HEAD):
                 self._transport.write(data)
         self.sent_more()
 
-    def _receive(self, frame: Frame) -> None:
+    def _receive_frame(self, frame: Frame) -> None:
         opcode = frame.opcode
         if opcode is Opcode.BINARY or opcode is Opcode.TEXT:
             if frame.fin:

@@ -134,7 +134,7 @@ class Hub:
         origin, not_user, counted, about = (
             envelope.origin, envelope.not_user, envelope.counted, envelope.about,
         )  # fmt: skip
-        binary = binary_message(envelope.frame)
+        binary: bytes | None = None  # made when somebody needs it: a sender alone with the topic does not
         text: bytes | None = None
         for listener, first in listeners.items():
             if listener.id == origin or listener.user == not_user:
@@ -148,6 +148,7 @@ class Hub:
                 text = text or text_message(envelope.frame)
                 listener.offer(text, counted=counted)
             else:
+                binary = binary or binary_message(envelope.frame)
                 listener.offer(binary, counted=counted)
             self.deliveries += 1
 

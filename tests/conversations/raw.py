@@ -19,14 +19,16 @@ CONT, TEXT, BINARY, CLOSE, WS_PING, WS_PONG = 0, 1, 2, 8, 9, 10
 TROUBLE = ("Traceback", "task failed", "a request failed", "Fatal error", "never retrieved", "could not be settled")
 
 
-def wrap(payload: bytes, opcode: int = BINARY, *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
-    """The bytes of one WebSocket frame."""
+def wrap(
+    payload: bytes, opcode: int = BINARY, *, fin: bool = True, rsv: int = 0, masked: bool = True, mask: bytes = b""
+) -> bytes:
+    """The bytes of one WebSocket frame; a mask of chance unless one is given."""
     size = len(payload)
     length = bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2) if size < 65536 else b"\x7f" + size.to_bytes(8)
     head = bytes([fin << 7 | rsv << 4 | opcode, length[0] | masked << 7]) + length[1:]
     if not masked:
         return head + payload
-    mask = os.urandom(4)
+    mask = mask or os.urandom(4)
     key = mask * (size // 4 + 1)
     return head + mask + bytes(a ^ b for a, b in zip(payload, key, strict=False))
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import logging
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,7 +59,6 @@ class Heard:
         self.limits = LIMITS
         self.clock = ManualClock()
         self.loop = asyncio.get_running_loop()
-        self.ws_logger = logging.getLogger("websockets.server")
         self.trusted_proxies: frozenset[str] = frozenset()
         self.slow_bytes = 1 << 20
         self.tasks = SimpleNamespace(spawn=lambda coro, name: coro.close())

@@ -1,0 +1,41 @@
+"""Plain frames, which is nearly all that clients send: one whole masked message below 64 KiB (RFC 6455 section 5.2).
+
+They are cut out of what was read without a protocol object; anything else is for the WebSocket library.
+"""
+
+from typing import Final
+
+from websockets.frames import apply_mask  # type: ignore[attr-defined]  # in C where the platform has it
+
+from mim.hub.prepared import BINARY, TEXT
+
+WHOLE: Final = frozenset((BINARY, TEXT))
+MASKED: Final = 0x80
+TWO_BYTES: Final = MASKED | 126  # the length follows in two bytes
+EIGHT_BYTES: Final = MASKED | 127  # in eight: not plain
+LEAST: Final = 6  # a head and a mask
+
+
+def split(data: bytes | bytearray) -> tuple[list[tuple[bool, bytes]], int]:
+    """The whole plain messages that `data` begins with, each with whether it is text, and where the rest begins."""
+    messages: list[tuple[bool, bytes]] = []
+    start, size = 0, len(data)
+    while size - start >= LEAST and may_be_plain(head := data[start], second := data[start + 1]):
+        if second == TWO_BYTES:
+            mask = start + 4
+            body = start + 8
+            end = body + (data[start + 2] << 8 | data[start + 3])
+        else:
+            mask = start + 2
+            body = start + 6
+            end = body + second - MASKED
+        if end > size:
+            break
+        messages.append((head == TEXT, apply_mask(data[body:end], data[mask:body])))
+        start = end
+    return messages, start
+
+
+def may_be_plain(head: int, second: int = MASKED) -> bool:
+    """Whether a frame that begins with this byte, or these two, is or becomes a plain one."""
+    return head in WHOLE and MASKED <= second < EIGHT_BYTES
