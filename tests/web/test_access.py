@@ -133,6 +133,7 @@ async def test_by_keyboard_alone(joins: Joins) -> None:
     await keys.press("ArrowUp")
     await expect(page.locator(".row[data-seq='1']")).to_be_focused()
     await keys.press("Enter")
+    await expect(page.locator("dialog.menu button").first).to_be_focused()
     await keys.press("ArrowDown")
     for _ in range(8):
         if await page.evaluate("document.activeElement.textContent") == "Reply":

@@ -10,7 +10,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from tests.faults.ports import Port
 from tests.faults.process import ServerProcess
+from tests.faults.proxy import Proxy
+from tests.harness import RunningServer
 from tests.web.conftest import LIFTED, Joins
 
 
@@ -56,8 +59,20 @@ async def test_the_server_is_killed_in_mid_conversation(process: ServerProcess, 
     await mina.sees_unread("after", 0)
 
 
-async def test_offline_opens_from_what_is_stored_and_sends_once(joins: Joins) -> None:
-    mina, jun = await joins("Mina"), await joins("Jun")
+@pytest_asyncio.fixture
+async def network(server: RunningServer) -> AsyncIterator[tuple[Proxy, str]]:
+    """A way to the server that can be taken away, and its URL. A browser's own offline mode lets sockets through."""
+    held = Port()
+    try:
+        async with Proxy(("127.0.0.1", int(server.http.rpartition(":")[2])), ("127.0.0.1", held.number)) as way:
+            yield way, f"http://127.0.0.1:{held.number}"
+    finally:
+        held.close()
+
+
+async def test_offline_opens_from_what_is_stored_and_sends_once(joins: Joins, network: tuple[Proxy, str]) -> None:
+    way, url = network
+    mina, jun = await joins("Mina", url=url), await joins("Jun")
     await mina.starts_chat_with(jun)
     await mina.says("one")
     await jun.opens_chat("Mina")
@@ -65,6 +80,7 @@ async def test_offline_opens_from_what_is_stored_and_sends_once(joins: Joins) ->
     await mina.sees("two")
     await mina.page.evaluate("navigator.serviceWorker.ready.then(() => true)")
 
+    await way.refuse()
     await mina.page.context.set_offline(True)
     await mina.opens(f"/#/{mina.user}")  # the worker has the page, the database the messages
     await mina.opens_chat("Jun")
@@ -77,7 +93,9 @@ async def test_offline_opens_from_what_is_stored_and_sends_once(joins: Joins) ->
     await mina.opens_chat("Jun")
     await expect(mina.page.locator(".row[data-cid]")).to_have_count(2)
     await jun.says("written meanwhile")
+    await jun.sees("written meanwhile")
 
+    await way.restore()
     await mina.page.context.set_offline(False)
     await mina.sees("written meanwhile", "written offline 1", "written offline 2")
     await jun.sees("written offline 1", "written offline 2")
