@@ -1,11 +1,6 @@
 """The command line of the load tests."""
 
-import asyncio
-import os
-import signal
-import sys
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Final, NoReturn
+from typing import Annotated
 
 import typer
 import uvloop
@@ -14,13 +9,15 @@ from loadtest import bus as bus_paths
 from loadtest import commit as commit_function
 from loadtest.client import LoadError
 from loadtest.launch import allow_many_files
-from loadtest.report import Report
-from loadtest.scenarios import idle as idle_scenario
-from loadtest.scenarios import login as login_scenario
-from loadtest.scenarios import traffic
-from loadtest.scenarios import web as web_scenario
-from loadtest.scenarios import wire as wire_scenario
-from loadtest.server import ServerError, Target, target
+from loadtest.options import Core, Json, Rounds, Users
+from loadtest.running import finish, refuse
+from loadtest.scenarios.chat import chat
+from loadtest.scenarios.group import group
+from loadtest.scenarios.idle import idle
+from loadtest.scenarios.login import login
+from loadtest.scenarios.web import web
+from loadtest.scenarios.wire import wire
+from loadtest.server import ServerError
 from mim import logs
 
 ABOUT = """Load tests: what this server costs and carries, over its public protocol alone.
@@ -52,10 +49,6 @@ when the run could not be made.
 On a busy machine messages per second say little. CPU per message moves less; take the median of several rounds.
 """
 
-BROKEN: Final = 1
-WRONG: Final = 2
-SETUP_S: Final = 600.0  # for starting, signing in and checking, beside the rounds
-
 app = typer.Typer(
     help=ABOUT,
     add_completion=False,
@@ -65,88 +58,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Url = Annotated[
-    str | None,
-    typer.Option(help="http://HOST:PORT of a server that runs, with its MIM_JWT_SECRET in the environment.",
-                 show_default="a private server"),
-]  # fmt: skip
-Json = Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")]
-Core = Annotated[int, typer.Option(help="Core of the private server; the load comes from the others.")]
-Users = Annotated[int, typer.Option(min=2, help="Connections, each of a user of its own.")]
-Inflight = Annotated[int, typer.Option(min=1, help="Unanswered messages that a sender keeps on the way.")]
-Duration = Annotated[float, typer.Option(min=0.1, help="Seconds of a round, warm-up not counted.")]
-Rounds = Annotated[int, typer.Option(min=1, help="Rounds, one after the other; the table shows their median.")]
-
-
-@app.command()
-def chat(
-    users: Users = 100, inflight: Inflight = 10, duration: Duration = 5.0, rounds: Rounds = 3,
-    url: Url = None, core: Core = 0, json: Json = False,
-) -> None:  # fmt: skip
-    """Pairs of users, each sending 64-byte texts as fast as they are acknowledged."""
-
-    async def scenario(server: Target) -> Report:
-        return await traffic.pairs(server, users, inflight, duration, rounds)
-
-    _run(scenario, rounds * duration, url, core, json)
-
-
-@app.command()
-def group(
-    users: Users = 500, group_size: Annotated[int, typer.Option(min=2, help="Members of a group.")] = 50,
-    inflight: Inflight = 10, duration: Duration = 5.0, rounds: Rounds = 3,
-    url: Url = None, core: Core = 0, json: Json = False,
-) -> None:  # fmt: skip
-    """Groups with one sender each."""
-
-    async def scenario(server: Target) -> Report:
-        return await traffic.groups(server, users, group_size, inflight, duration, rounds)
-
-    _run(scenario, rounds * duration, url, core, json)
-
-
-@app.command()
-def login(
-    users: Users = 200, chats: Annotated[int, typer.Option(min=0, help="Direct chats of a user.")] = 50,
-    inflight: Annotated[int, typer.Option(min=1, help="Sign-ins on the way at a time.")] = 20,
-    duration: Duration = 5.0, rounds: Rounds = 3, url: Url = None, core: Core = 0, json: Json = False,
-) -> None:  # fmt: skip
-    """Connect, READY, SYNCED, close: on first sight, with all chats, and with a cursor."""
-
-    async def scenario(server: Target) -> Report:
-        return await login_scenario.run(server, users, chats, inflight, duration, rounds)
-
-    _run(scenario, 2 * rounds * duration, url, core, json)
-
-
-@app.command()
-def idle(users: Users = 3000, url: Url = None, core: Core = 0, json: Json = False) -> None:
-    """Silent connections: KiB each, and CPU of keeping them alive."""
-
-    async def scenario(server: Target) -> Report:
-        return await idle_scenario.run(server, users)
-
-    _run(scenario, 60, url, core, json)
-
-
-@app.command()
-def wire(url: Url = None, core: Core = 0, json: Json = False) -> None:
-    """Bytes by frame: a message, a READ, a keep-alive, a sign-in."""
-    _run(wire_scenario.run, 60, url, core, json)
-
-
-@app.command()
-def web(
-    messages: Annotated[int, typer.Option(min=200, help="Stored messages of the room that is opened.")] = 10_000,
-    traffic: Annotated[int, typer.Option(min=0, help="Messages that come in while memory is watched.")] = 3600,
-    rounds: Rounds = 3, url: Url = None, core: Core = 0, json: Json = False,
-) -> None:  # fmt: skip
-    """The web client in headless Chromium: bytes of a first load, time to an open room, memory after traffic."""
-
-    async def scenario(server: Target) -> Report:
-        return await web_scenario.run(server, messages, traffic, rounds)
-
-    _run(scenario, 120, url, core, json)
+for command in (chat, group, login, idle, wire, web):
+    app.command()(command)
 
 
 @app.command()
@@ -156,7 +69,7 @@ def commit(
 ) -> None:  # fmt: skip
     """The database function that stores a batch, alone, by batch size."""
     logs.configure("warning", "text")
-    _tell(commit_function.run(users, [int(size) for size in sizes.split(",")], rounds, core), json)
+    finish(commit_function.run(users, [int(size) for size in sizes.split(",")], rounds, core), None, json)
 
 
 @app.command()
@@ -166,7 +79,7 @@ def bus(
 ) -> None:  # fmt: skip
     """Publishing and receiving through a private Redis, by way of doing it: CPU of Python."""
     logs.configure("warning", "text")
-    _tell(uvloop.run(bus_paths.run(messages, rounds)), json)
+    finish(uvloop.run(bus_paths.run(messages, rounds)), None, json)
 
 
 @app.command()
@@ -181,7 +94,7 @@ def push(
     try:
         from loadtest import push as push_paths  # late: its far end needs a package of the development environment
     except ModuleNotFoundError as exc:
-        _refuse(f"{exc.name} is not installed; `make .venv/.installed-dev` brings it")
+        refuse(f"{exc.name} is not installed; `make .venv/.installed-dev` brings it")
     logs.configure("warning", "text")
     allow_many_files()
     try:
@@ -193,55 +106,8 @@ def push(
             push_paths.free_core(core)
             report = uvloop.run(push_paths.fan_out(count, platform, rounds, core))
     except (ServerError, LoadError) as exc:
-        _refuse(str(exc))
-    _tell(report, json)
-
-
-def _run(
-    scenario: Callable[[Target], Awaitable[Report]], measuring_s: float, url: str | None, core: int, json: bool
-) -> None:
-    """Run a scenario against a server and tell what it found; ends within a bound, whatever hangs."""
-    cores = os.sched_getaffinity(0)
-    if url is None and core not in cores:
-        _refuse(f"--core {core}: this process may use {sorted(cores)}")
-    if url is None and cores - {core}:
-        os.sched_setaffinity(0, cores - {core})
-    allow_many_files()
-
-    async def bounded() -> Report:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # through every `finally`
-        async with target(url, os.environ.get("MIM_JWT_SECRET"), core) as server:
-            async with asyncio.timeout(SETUP_S + 2 * measuring_s):
-                return await scenario(server)
-
-    try:
-        report = uvloop.run(bounded())
-    except* asyncio.CancelledError:
-        _refuse("ended before it was done")
-    except* (ServerError, LoadError, OSError) as group:  # one by one, or several of the clients at once
-        _refuse(str(first_of(group)) or type(first_of(group)).__name__)
-    if len(cores) == 1 and url is None:
-        report.notes.append("the load test shares the only core with the server: throughput is not the server's alone")
-    _tell(report, json)
-
-
-def _tell(report: Report, json: bool) -> None:
-    print("\n".join(report.json_lines()) if json else report.table())
-    if report.violations:
-        sys.exit(BROKEN)
-
-
-def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first exception in a group, however nested."""
-    first = group.exceptions[0]
-    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def _refuse(sentence: str) -> NoReturn:
-    print(f"loadtest: {sentence}", file=sys.stderr)
-    sys.exit(WRONG)
+        refuse(str(exc))
+    finish(report, None, json)
 
 
 if __name__ == "__main__":

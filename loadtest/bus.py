@@ -19,8 +19,8 @@ from urllib.parse import unquote
 import msgspec
 import redis.asyncio
 
+from loadtest.client import TEXT
 from loadtest.report import Report
-from loadtest.scenarios.traffic import TEXT
 from mim.bus.port import Deliver, Envelope, user_topic
 from mim.bus.redis import HEAD, TOLD, RedisBus
 from mim.clock import SystemClock

@@ -9,6 +9,7 @@ import asyncio
 import struct
 import time
 from array import array
+from collections.abc import Sequence
 from typing import Any, Final
 
 import jwt
@@ -30,6 +31,10 @@ TOKEN_LIFE_S: Final = 24 * 3600
 PATIENCE_S: Final = 60.0
 BINARY: Final = 0x82  # FIN and opcode 2
 NO_MASK: Final = bytes(4)
+TIMED_TEXT: Final = 64
+TEXT: Final = "x" * TIMED_TEXT
+TIME_MARK: Final = 0x40  # @, which begins a text that carries a time
+TIME_DIGITS: Final = 15  # hexadecimal, ns
 
 
 class LoadError(Exception):
@@ -72,6 +77,7 @@ class Client(asyncio.Protocol):
         self._upgraded = False
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._ref = 0
+        self.number = 0  # among the users of the run
         self.synced: asyncio.Future[None] = loop.create_future()
         self.lost: asyncio.Future[None] = loop.create_future()
         self.session: dict[str, Any] = {}
@@ -88,7 +94,12 @@ class Client(asyncio.Protocol):
         self.pongs = 0
         self.seqs_acked = array("Q")
         self.seqs_heard = array("Q")
-        self.latencies = array("d")  # seconds from SEND to ACK, one probe on the way at a time
+        # seconds until ACK and until delivery, from the time at which the message was due; in `run`, where none is
+        # due at any time, from SEND to ACK alone, one probe on the way at a time
+        self.ack_times = array("d")
+        self.delivery_times = array("d")
+        self._due: dict[int, int] = {}  # by cid, ns
+        self._timed = (b"", b"")
         self._running = False
         self._message = (b"", b"")
         self._msg_head = b"\0"  # how MSG of this chat begins; nothing does until there is one
@@ -151,6 +162,9 @@ class Client(asyncio.Protocol):
         if op == MSG and data.startswith(self._msg_head, start):
             self.heard += 1
             self.seqs_heard.append(uint_at(data, start + len(self._msg_head)))
+            if data[end - TIMED_TEXT] == TIME_MARK:
+                due = int(data[end - TIMED_TEXT + 1 : end - TIMED_TEXT + 1 + TIME_DIGITS], 16)
+                self.delivery_times.append((time.perf_counter_ns() - due) / 1e9)
         elif op == ACK:
             self._acknowledged(data, start + 2)
         else:
@@ -160,8 +174,10 @@ class Client(asyncio.Protocol):
 
     def _acknowledged(self, data: bytes, at: int) -> None:
         self.acked += 1
-        if self._probe and uint_at(data, at) == self._probe:
-            self.latencies.append(time.perf_counter() - self._probed_at)
+        if self._due:
+            self.ack_times.append((time.perf_counter_ns() - self._due.pop(uint_at(data, at), 0)) / 1e9)
+        elif self._probe and uint_at(data, at) == self._probe:
+            self.ack_times.append(time.perf_counter() - self._probed_at)
             self._probe = 0
         self.seqs_acked.append(uint_at(data, at + uint_size(data[at])))
 
@@ -220,10 +236,23 @@ class Client(asyncio.Protocol):
         self.write(7, self._ref, method, params)
         return await asyncio.wait_for(answer, PATIENCE_S)
 
+    async def create_chat(self, kind: str, members: Sequence[int]) -> int:
+        """Open a chat with others; returns its id."""
+        state = await self.call("chat.create", kind=kind, members=list(members))
+        return int(state["chat"])
+
+    def knows(self, chat: int) -> bool:
+        """Whether it was told of this chat, and hears it."""
+        return chat in self.chats
+
     async def close(self) -> None:
         """Hang up and wait until it is done."""
         self._transport.close()
         await self.lost
+
+    def keep_alive(self, next_s: int) -> None:
+        """Ask for a PONG, and promise to ask again within `next_s`."""
+        self.write(8, next_s)
 
     # -- traffic ---------------------------------------------------------------------------
 
@@ -235,6 +264,7 @@ class Client(asyncio.Protocol):
         size = 3 + 4 + len(after)  # a cid of four bytes keeps the size of the frame
         head = client_message(bytes(size))[:-size]
         self._message = (head + b"\x94\x02\xce", after)
+        self._timed = (after[: len(after) - len(text)] + bytes((TIME_MARK,)), b"." * (len(text) - 1 - TIME_DIGITS))
         self._msg_head = b"\x96\x12" + number
 
     def run(self, window: int) -> None:
@@ -245,6 +275,17 @@ class Client(asyncio.Protocol):
     def stop(self) -> None:
         """Send no more; what is on the way is still acknowledged."""
         self._running = False
+
+    def send_due(self, due_ns: int) -> None:
+        """Send one message that was due at this time of `perf_counter_ns`, which it carries, so that whoever hears it
+        can tell how late it is: the clock is the same in all processes of a machine. The text must be TIMED_TEXT long.
+        """
+        self.sent += 1
+        self._due[self.sent] = due_ns
+        text_head, text_tail = self._timed
+        self._transport.write(
+            b"".join((self._message[0], self.sent.to_bytes(4, "big"), text_head, b"%015x" % due_ns, text_tail))
+        )
 
     def send(self, count: int = 1) -> None:
         """Send messages outside of :meth:`run`."""

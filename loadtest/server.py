@@ -44,15 +44,16 @@ class Usage(NamedTuple):
 
     server: float
     postgres: float
+    redis: float = 0.0
 
     @property
     def total(self) -> float:
         """Of all processes together."""
-        return self.server + self.postgres
+        return self.server + self.postgres + self.redis
 
     def since(self, before: "Usage") -> "Usage":
         """What was used since an earlier reading."""
-        return Usage(self.server - before.server, self.postgres - before.postgres)
+        return Usage(self.server - before.server, self.postgres - before.postgres, self.redis - before.redis)
 
 
 class Target(Protocol):
@@ -66,8 +67,12 @@ class Target(Protocol):
     async def usage(self) -> Usage:
         """CPU so far."""
 
-    async def rss_kib(self) -> float:
-        """Resident memory of the server process, without Postgres."""
+    async def memory(self) -> Usage:
+        """Resident memory"""
+
+    addresses: list[tuple[str, int]]
+    tls: bool
+    ca: str | None
 
 
 class RemoteServer:
@@ -149,9 +154,16 @@ class PrivateServer:
         """CPU of the server, and of the Postgres that works in its folder."""
         return Usage(proc.cpu_s(self.pid), sum(map(proc.cpu_s, proc.pids_in(self._cluster))))
 
-    async def rss_kib(self) -> float:
+    async def memory(self) -> Usage:
         """Memory of the server process."""
-        return proc.rss_kib(self.pid)
+        return Usage(proc.rss_kib(self.pid), 0.0)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        return [(self.host, self.port)]
+
+    tls = False
+    ca = None
 
     def stop(self) -> None:
         """Let it drain and end; kill what does not."""
@@ -180,14 +192,14 @@ class PrivateServer:
 
 
 @asynccontextmanager
-async def target(url: str | None, secret: str | None, core: int) -> AsyncIterator[Target]:
+async def target(url: list[str] | None, secret: str | None, core: int, nodes: int = 1) -> AsyncIterator[Target]:
     """The server at `url`, or without one a private server on `core` that is gone afterwards with all its files."""
     if url is not None:
         if not secret:
             raise ServerError(
                 "--url needs the server's own MIM_JWT_SECRET in the environment: users are signed in by it"
             )
-        yield RemoteServer(url, secret)
+        yield RemoteServer(url[0], secret)
         return
     folder = Path(tempfile.mkdtemp(prefix="mim-load-"))
     server = PrivateServer(folder, core)

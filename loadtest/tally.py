@@ -6,25 +6,21 @@ said and what the database holds is for the complete check of :mod:`loadtest.inv
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from loadtest.client import Client
-from loadtest.crowd import few_at_a_time
 from loadtest.invariants import Verdict
+from loadtest.many import few_at_a_time
 
 SETTLE_S: Final = 30.0
 
 
-async def settle(clients: Sequence[Client]) -> None:
-    """Wait until everything that was sent is acknowledged and delivered, or SETTLE_S is over."""
+async def settle(clients: Sequence[Client], sent: Mapping[int, int]) -> None:
+    """Wait until everything that was `sent` in each chat is acknowledged and delivered, or SETTLE_S is over."""
     deadline = time.monotonic() + SETTLE_S
-    expected: dict[int, int] = {}
     while time.monotonic() < deadline:
-        expected.clear()
-        for client in clients:
-            expected[client.chat] = expected.get(client.chat, 0) + client.sent
-        if all(c.acked == c.sent and c.acked + c.heard >= expected[c.chat] for c in clients):
+        if all(c.acked == c.sent and c.acked + c.heard >= sent[c.chat] for c in clients):
             return
         await asyncio.sleep(0.05)
 

@@ -5,90 +5,120 @@ happened, which is what a phone does dozens of times a day.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
+from typing import Final
 
-from loadtest.client import PATIENCE_S, Client, LoadError
-from loadtest.crowd import Crowd, close_all, few_at_a_time, wait_until
-from loadtest.meter import OTHERS, Meter
-from loadtest.report import Report
-from loadtest.scenarios.traffic import TEXT
-from loadtest.server import Target
+from loadtest.client import PATIENCE_S, TEXT, Client, LoadError
+from loadtest.crew import Crew
+from loadtest.crews import Crews
+from loadtest.latency import Latencies
+from loadtest.many import few_at_a_time, wait_until
+from loadtest.meter import OTHERS
+from loadtest.options import Chats, Duration, Inflight, Rounds, Users
+from loadtest.running import Run, scenario
+
+ALL: Final = "all chats"
+CURSOR: Final = "with a cursor"
 
 
-async def run(target: Target, users: int, chats: int, inflight: int, duration_s: float, rounds: int) -> Report:
-    """Sign `users` with `chats` direct chats each in, `inflight` at a time."""
-    if chats >= users:
-        raise LoadError(f"--chats {chats}: with {users} users a user has at most {users - 1} direct chats")
-    settings = {"users": users, "chats": chats, "inflight": inflight, "duration_s": duration_s, **target.about}
-    report = Report("login", settings)
-    crowd = Crowd(target, users)
-    async with Meter(target) as meter:
-        clients = await crowd.connect_all()
-    first = {"first sight: CPU ms/login": meter.used.total / users * 1e3}
-    await _befriend(clients, chats)
-    await close_all(clients)
-    clients = await crowd.connect_all()  # the cursors after everything
-    cursors = [client.cursor for client in clients]
-    told = {len(client.chats) for client in clients}
-    if min(told) < chats - chats % 2:
-        report.violations.append(f"a full sync told of {min(told)} chats instead of {chats}")
-    await close_all(clients)
+class LoginCrew(Crew):
+    """Users who come and go."""
 
-    async def full(number: int) -> None:
-        await (await crowd.connect(number)).close()
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._cursors: dict[int, str] = {}
 
-    async def resumed(number: int) -> None:
-        client = await crowd.connect(number, cursors[number])
+    async def befriend(self, chats: int, ids: Sequence[int]) -> None:
+        """Give user n direct chats with the next `chats / 2` users of the run, one message in each."""
+
+        async def meet(client: Client) -> None:
+            for step in range(1, chats // 2 + 1):
+                client.enter(await client.create_chat("direct", [ids[(client.number + step) % len(ids)]]), TEXT)
+                client.send()
+            await wait_until(lambda: client.acked == client.sent, PATIENCE_S, "ACK of every message")
+
+        await few_at_a_time(meet, self.clients)
+
+    async def leave(self) -> int:
+        """Hang up, keeping the cursors; returns the least number of chats that anyone was told of."""
+        self._cursors = {client.number: client.cursor for client in self.clients}
+        least = min(len(client.chats) for client in self.clients)
+        await self.close()
+        return least
+
+    async def come_and_go(self, kind: str, inflight: int, duration_s: float) -> tuple[int, Latencies]:
+        """Sign in and out again, `inflight` at a time; returns how often, and how long each took to SYNCED.
+
+        Each worker has users of its own, so that nobody replaces a connection of the same device.
+        """
+        numbers = self.place.numbers
+        workers = min(inflight, len(numbers))
+        turns = len(numbers) // workers
+        until = time.perf_counter() + duration_s
+        times = Latencies()
+
+        async def work(worker: int) -> int:
+            done = 0
+            while time.perf_counter() < until:
+                began = time.perf_counter()
+                client = await self._returns(kind, numbers[worker + done % turns * workers])
+                times.record(time.perf_counter() - began)
+                await client.close()
+                done += 1
+            return done
+
+        return sum(await few_at_a_time(work, range(workers), at_once=workers)), times
+
+    async def _returns(self, kind: str, number: int) -> Client:
+        if kind == ALL:
+            return await self.sign_in(number)
+        client = await self.sign_in(number, self._cursors[number])
         if not client.session["resumed"] or client.chats:
             raise LoadError(f"resuming with a fresh cursor told of {len(client.chats)} chats")
-        await client.close()
-
-    for _ in range(rounds):
-        figures = await _measure(target, f"all {chats} chats", full, users, inflight, duration_s)
-        figures |= await _measure(target, "with a cursor", resumed, users, inflight, duration_s)
-        report.rounds.append(figures)
-    report.rounds[0] |= first
-    report.checked.append(f"every sign-in reached SYNCED, and full ones told of {min(told)} chats or more")
-    return report
+        return client
 
 
-async def _befriend(clients: list[Client], chats: int) -> None:
-    """Give user n direct chats with the next `chats / 2` users, one message in each."""
-    users = len(clients)
+@scenario
+async def login(
+    run: Run, users: Users = 200, chats: Chats = 50, inflight: Inflight = 20, duration: Duration = 5.0,
+    rounds: Rounds = 3,
+) -> None:  # fmt: skip
+    """Connect, READY, SYNCED, close: on first sight, with all chats, and with a cursor."""
+    if chats >= users:
+        raise LoadError(f"--chats {chats}: with {users} users a user has at most {users - 1} direct chats")
+    run.lasts(2 * rounds * duration)
+    report = run.report
+    async with run.crews(LoginCrew, users) as crews:
+        run.watch.doing = "first sight"
+        async with run.watch.round() as first:
+            ids = [user for part in await crews.all(LoginCrew.connect) for user in part]
+        run.watch.doing = "opening chats"
+        await crews.all(LoginCrew.befriend, chats, ids)
+        await crews.all(LoginCrew.close)
+        await crews.all(LoginCrew.connect)  # the cursors after everything
+        told = min(await crews.all(LoginCrew.leave))
+        if told < chats - chats % 2:
+            report.violations.append(f"a full sync told of {told} chats instead of {chats}")
+        for number in range(1, rounds + 1):
+            run.watch.doing = f"round {number} of {rounds}"
+            figures: dict[str, float] = {}
+            for kind in (ALL, CURSOR):
+                figures |= await _measure(run, crews, kind, inflight, duration)
+            report.rounds.append(figures)
+        report.rounds[0]["first sight: CPU ms/login"] = first.used.total / users * 1e3
+        report.checked.append(f"every sign-in reached SYNCED, full ones told of {told} chats or more, others of none")
 
-    async def meet(number: int) -> None:
-        for step in range(1, chats // 2 + 1):
-            client = clients[number]
-            peer = clients[(number + step) % users].user
-            state = await client.call("chat.create", kind="direct", members=[peer])
-            client.enter(state["chat"], TEXT)
-            client.send()
-        await wait_until(lambda: clients[number].acked == clients[number].sent, PATIENCE_S, "ACK of every message")
 
-    if chats >= 2:
-        await few_at_a_time(meet, range(users))
-
-
-async def _measure(
-    target: Target, kind: str, sign_in: Callable[[int], Awaitable[None]], users: int, inflight: int, duration_s: float
-) -> dict[str, float]:
-    """Workers with users of their own, so that nobody replaces a connection of the same device."""
-    workers = min(inflight, users)
-    turns = users // workers
-    until = time.perf_counter() + duration_s
-
-    async def work(worker: int) -> int:
-        done = 0
-        while time.perf_counter() < until:
-            await sign_in(worker + done % turns * workers)
-            done += 1
-        return done
-
-    async with Meter(target) as meter:
-        done = sum(await few_at_a_time(work, range(workers), at_once=workers))
+async def _measure(run: Run, crews: Crews[LoginCrew], kind: str, inflight: int, duration_s: float) -> dict[str, float]:
+    share = max(1, inflight // len(crews))
+    async with run.watch.round() as measured:
+        answers = await crews.all(LoginCrew.come_and_go, kind, share, duration_s)
+    done = sum(part for part, _ in answers)
+    for _, times in answers:
+        run.report.latencies.setdefault(f"connect to SYNCED, {kind}", Latencies()).add(times)
     return {
-        f"{kind}: logins/s": done / meter.took_s,
-        f"{kind}: CPU ms/login": meter.used.total / done * 1e3,
-        f"{kind}: of it Postgres ms": meter.used.postgres / done * 1e3,
-        f"{kind}: {OTHERS}": meter.surroundings()[OTHERS],
+        f"{kind}: logins/s": done / measured.took_s,
+        f"{kind}: CPU ms/login": measured.used.total / done * 1e3,
+        f"{kind}: of it Postgres ms": measured.used.postgres / done * 1e3,
+        f"{kind}: {OTHERS}": measured.surroundings()[OTHERS],
     }

@@ -1,112 +1,183 @@
-"""Closed-loop traffic, in pairs or groups: each sender keeps a window of messages on the way.
+"""What `chat` and `group` share: users in chats of one size, some of whom send.
 
-A closed loop finds what the server can carry at saturation. It says little about latency: the window sets it.
+A closed loop (`--inflight`) finds what the server can carry at saturation. It says little about latency: the window
+sets it. An open loop (`--rate`) sends when a message is due, whatever is answered, and counts from then on: what a slow
+moment of the server delays is counted for all that it delays.
 """
 
 import asyncio
-from collections.abc import Sequence
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from loadtest.client import Client, LoadError
-from loadtest.crowd import Crowd, close_all, few_at_a_time, wait_until
-from loadtest.meter import LOAD, Meter
-from loadtest.report import Report, percentile
-from loadtest.server import Target
+from loadtest.client import TEXT, Client, LoadError
+from loadtest.crew import Crew
+from loadtest.crews import Crews
+from loadtest.invariants import Verdict
+from loadtest.many import few_at_a_time, wait_until
+from loadtest.meter import LOAD
+from loadtest.progress import Round
+from loadtest.running import Run
 from loadtest.tally import settle, tally
 
-TEXT: Final = "x" * 64
 WARM_UP_S: Final = 2.0
 KNOWN_S: Final = 30.0  # until every member of a new chat has heard of it
-BUSY: Final = 0.9  # share of a core above which the load test itself may be the limit
+FULL: Final = 0.9  # share of its core above which a load process may itself be the limit
 
 
-async def pairs(target: Target, users: int, inflight: int, duration_s: float, rounds: int) -> Report:
-    """Direct chats of two, both sending."""
-    report = Report("chat", {"users": users, "inflight": inflight, "duration_s": duration_s, **target.about})
-    users += users % 2
-    return await _run(report, target, users, 2, 2, inflight, duration_s, rounds)
+class TrafficCrew(Crew):
+    """Users who talk, each in one chat."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._senders: list[Client] = []
+        self._clock: asyncio.Task[None] | None = None
+
+    async def create(self, size: int, ids: Sequence[int]) -> dict[int, int]:
+        """Open the chats of `size` whose first member is here; `ids` are those of all users of the run. Returns the
+        chats' ids by the first member's number."""
+        firsts = [client for client in self.clients if client.number % size == 0]
+
+        async def open_chat(first: Client) -> tuple[int, int]:
+            others = ids[first.number + 1 : first.number + size]
+            return first.number, await first.create_chat("direct" if size == 2 else "group", others)
+
+        return dict(await few_at_a_time(open_chat, firsts, at_once=10))
+
+    async def enter(self, size: int, senders: int, chats: Mapping[int, int]) -> None:
+        """Wait until everybody has heard of their chat, and enter it. The first `senders` of each will send."""
+        places = [(client, chats[client.number // size * size]) for client in self.clients]
+        await wait_until(
+            lambda: all(client.number % size == 0 or client.knows(chat) for client, chat in places),
+            KNOWN_S, "CHAT for every member",
+        )  # fmt: skip
+        for client, chat in places:
+            client.enter(chat, TEXT)
+        self._senders = [client for client in self.clients if client.number % size < senders]
+
+    async def run(self, inflight: int) -> None:
+        """Send, `inflight` unanswered messages each."""
+        for client in self._senders:
+            client.run(inflight)
+
+    async def run_at(self, rate: float, seed: str) -> None:
+        """Send `rate` messages a second together, evenly spaced, by turns in an order of chance."""
+        if self._senders:
+            self._clock = asyncio.get_running_loop().create_task(self._keeps_time(rate, random.Random(seed)))  # noqa: S311
+
+    async def _keeps_time(self, rate: float, chance: random.Random) -> None:
+        began, gap = time.perf_counter_ns(), 1e9 / rate
+        for sent, sender in enumerate(_turns(self._senders, chance)):
+            due = began + int(sent * gap)
+            if (early := due - time.perf_counter_ns()) > 0:
+                await asyncio.sleep(early / 1e9)
+            sender.send_due(due)
+
+    async def stop(self) -> dict[int, int]:
+        """Send no more; returns how many messages were sent in each chat."""
+        if self._clock is not None:
+            self._clock.cancel()
+        sent: Counter[int] = Counter()
+        for client in self.clients:
+            client.stop()
+            sent[client.chat] += client.sent
+        return dict(sent)
+
+    async def settle(self, sent: Mapping[int, int]) -> None:
+        """Wait until it is all acknowledged and delivered, or long enough."""
+        await settle(self.clients, sent)
+
+    async def tally(self) -> Verdict:
+        """What is to be said about it."""
+        return await tally(self.clients)
 
 
-async def groups(target: Target, users: int, size: int, inflight: int, duration_s: float, rounds: int) -> Report:
-    """Groups of `size`, one member of each sending."""
-    if not 2 <= size <= users:
-        raise LoadError(f"--group-size {size}: 2 to as many as there are --users ({users})")
-    users -= users % size
-    settings = {"users": users, "group_size": size, "inflight": inflight, "duration_s": duration_s, **target.about}
-    return await _run(Report("group", settings), target, users, size, 1, inflight, duration_s, rounds)
+def _turns(senders: Sequence[Client], chance: random.Random) -> Iterator[Client]:
+    order = list(senders)
+    while True:
+        chance.shuffle(order)
+        yield from order
 
 
-async def _run(
-    report: Report, target: Target, users: int, size: int, senders: int, inflight: int, duration_s: float, rounds: int
-) -> Report:
+async def talk(
+    run: Run, users: int, size: int, senders: int, inflight: int, rate: float, duration_s: float, rounds: int
+) -> None:
     """`users` in chats of `size`, of which `senders` send."""
-    clients: list[Client] = await Crowd(target, users).connect_all()
-    limit = clients[0].session["limits"]["inflight"]
-    if inflight > limit:
-        raise LoadError(f"--inflight {inflight}: the server takes {limit} unanswered messages of a connection")
-    chats = [clients[start : start + size] for start in range(0, users, size)]
-    await few_at_a_time(_open_chat, chats, at_once=10)
-    sending = [client for chat in chats for client in chat[:senders]]
-    for client in sending:
-        client.run(inflight)
-    await asyncio.sleep(WARM_UP_S)
-    for _ in range(rounds):
-        report.rounds.append(await _measure(target, clients, duration_s))
-    for client in sending:
-        client.stop()
-    await settle(clients)
-    verdict = await tally(clients)
-    report.violations = verdict.sentences()
-    messages, deliveries = verdict.acknowledged, verdict.received
-    report.checked.append(
-        f"{messages:,} messages acknowledged and {deliveries:,} deliveries: none lost, none twice, in order, "
-        "no hole in any chat's seqs, watermarks exact"
-        if not report.violations
-        else f"{messages:,} messages and {deliveries:,} deliveries, with violations"
+    report = run.report
+    run.lasts(rounds * duration_s)
+    async with run.crews(TrafficCrew, users) as crews:
+        run.watch.doing = "connecting"
+        ids = [user for part in await crews.all(TrafficCrew.connect) for user in part]
+        limit = (await crews.all(TrafficCrew.limits))[0].get("inflight", inflight)
+        if inflight > limit:
+            raise LoadError(f"--inflight {inflight}: the server takes {limit} unanswered messages of a connection")
+        run.watch.doing = "opening chats"
+        created = await crews.all(TrafficCrew.create, size, ids)
+        chats = {first: chat for part in created for first, chat in part.items()}
+        await crews.all(TrafficCrew.enter, size, senders, chats)
+        run.watch.doing = "warming up"
+        if rate:
+            share = rate / len(crews)
+            await crews.all(TrafficCrew.run_at, share, run.name)
+        else:
+            await crews.all(TrafficCrew.run, inflight)
+        await asyncio.sleep(WARM_UP_S)
+        for number in range(1, rounds + 1):
+            run.watch.doing = f"round {number} of {rounds}"
+            async with run.watch.round() as measured:
+                await asyncio.sleep(duration_s)
+            if not measured.acked or not measured.heard:
+                problems = [problem for part in await crews.all(TrafficCrew.problems) for problem in part]
+                raise LoadError(f"nothing was acknowledged within {duration_s} s: {problems}")
+            report.rounds.append(_figures(measured))
+        run.watch.doing = "checking"
+        await _check(run, crews)
+        await crews.all(TrafficCrew.close)
+    if not rate and any(figures[LOAD] > FULL * len(crews) for figures in report.rounds):
+        report.notes.append("the load filled its processes: throughput may be its limit, not the server's")
+    if rate and report.medians()["messages/s"] < 0.98 * rate:
+        report.notes.append("the server did not keep up with the rate: latencies are those of a queue that grows")
+
+
+async def _check(run: Run, crews: Crews[TrafficCrew]) -> None:
+    sent: Counter[int] = Counter()
+    for part in await crews.all(TrafficCrew.stop):
+        sent.update(part)
+    await crews.all(TrafficCrew.settle, dict(sent))
+    verdict = Verdict()
+    for found in await crews.all(TrafficCrew.tally):
+        verdict.add(found)
+    run.report.violations += verdict.sentences()
+    counts = f"{verdict.acknowledged:,} messages acknowledged and {verdict.received:,} deliveries"
+    run.report.checked.append(
+        f"{counts}, with violations"
+        if run.report.violations
+        else f"{counts}: none lost, none twice, in order, no hole in any chat's seqs, watermarks exact"
     )
-    if any(figures[LOAD] > BUSY for figures in report.rounds):
-        report.notes.append(
-            "the load test had a core to itself and filled it: throughput may be its limit, not the server's"
-        )
-    await close_all(clients)
-    return report
 
 
-async def _open_chat(members: Sequence[Client]) -> None:
-    first, *others = members
-    kind = "direct" if len(members) == 2 else "group"
-    state = await first.call("chat.create", kind=kind, members=[other.user for other in others])
-    # They listen from then on.
-    await wait_until(lambda: all(state["chat"] in other.chats for other in others), KNOWN_S, "CHAT for every member")
-    for member in members:
-        member.enter(state["chat"], TEXT)
-
-
-async def _measure(target: Target, clients: Sequence[Client], duration_s: float) -> dict[str, float]:
-    """One round: what happened between two readings of all counters."""
-    for client in clients:
-        del client.latencies[:]
-    async with Meter(target) as meter:
-        acked, heard = _counts(clients)
-        await asyncio.sleep(duration_s)
-        messages, deliveries = (now - then for now, then in zip(_counts(clients), (acked, heard), strict=True))
-    if not messages or not deliveries:
-        raise LoadError(f"nothing was acknowledged within {duration_s} s: {clients[0].problems}")
-    used = meter.used
-    latencies = [seconds for client in clients for seconds in client.latencies]
-    return {
-        "messages/s": messages / meter.took_s,
-        "deliveries/s": deliveries / meter.took_s,
+def _figures(measured: Round) -> dict[str, float]:
+    """One round's."""
+    used, messages, deliveries = measured.used, measured.acked, measured.heard
+    figures = {
+        "messages/s": messages / measured.took_s,
+        "deliveries/s": deliveries / measured.took_s,
         "CPU µs/message": used.total / messages * 1e6,
         "  of it server µs": used.server / messages * 1e6,
         "  of it Postgres µs": used.postgres / messages * 1e6,
+        "  of it Redis µs": used.redis / messages * 1e6,
         "CPU µs/delivery": used.total / deliveries * 1e6,
-        "send to ACK p50 ms": percentile(latencies, 0.5) * 1e3,
-        "send to ACK p99 ms": percentile(latencies, 0.99) * 1e3,
-        "server and Postgres, share of a core": used.total / meter.took_s,
-        **meter.surroundings(),
+        "server's side, share of a core": used.total / measured.took_s,
+        **measured.surroundings(),
     }
+    if not used.redis:
+        del figures["  of it Redis µs"]
+    for name, times in (("send to ACK", measured.ack_times), ("send to delivery", measured.delivery_times)):
+        if times.count:
+            figures |= {f"{name} {said} ms": times.percentile(share) for said, share in SHARES}
+    return figures
 
 
-def _counts(clients: Sequence[Client]) -> tuple[int, int]:
-    return sum(client.acked for client in clients), sum(client.heard for client in clients)
+SHARES: Final = (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))

@@ -6,14 +6,16 @@ Everything is measured in headless Chromium, driven by Playwright (`pip install 
 import asyncio
 import shutil
 import statistics
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import httpx
+import typer
 
 from loadtest.client import Client, LoadError
-from loadtest.crowd import Crowd, close_all, wait_until
-from loadtest.report import Report
-from loadtest.server import Target
+from loadtest.crew import Crew
+from loadtest.many import wait_until
+from loadtest.options import Rounds
+from loadtest.running import Run, scenario
 
 ARGUMENTS: Final = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -55,8 +57,19 @@ SHOWN: Final = """last => [...document.querySelectorAll('.bubble .text')]
     .some(({ textContent: text }) => text === last || text.startsWith(`${last} `))"""
 
 
-async def run(target: Target, messages: int, traffic: int, rounds: int) -> Report:
-    """One person in a browser, and another who wrote `messages` to them before and writes `traffic` more."""
+@scenario
+async def web(
+    run: Run,
+    messages: Annotated[int, typer.Option(min=200, help="Stored messages of the room that is opened.")] = 10_000,
+    traffic: Annotated[int, typer.Option(min=0, help="Messages that come in while memory is watched.")] = 3600,
+    rounds: Rounds = 3,
+) -> None:
+    """The web client in headless Chromium: bytes of a first load, time to an open room, memory after traffic.
+
+    One person is in a browser, and another wrote `messages` to them before and writes `traffic` more.
+    """
+    run.lasts(120)
+    report, target = run.report, run.target
     try:
         from playwright.async_api import async_playwright
     except ImportError:
@@ -64,9 +77,8 @@ async def run(target: Target, messages: int, traffic: int, rounds: int) -> Repor
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         raise LoadError("this scenario needs Chromium: apt-get install chromium")
-    report = Report("web", {"messages": messages, "traffic": traffic, **target.about})
-    crowd = Crowd(target, 2)
-    me, other = await crowd.connect_all()
+    crew = Crew(run.place(2))
+    me, other = await crew.sign_in(0), await crew.sign_in(1)
     await me.call("profile.update", name="Reader")
     chats = [await _chat(me, other, number) for number in range(CHATS)]
     await _write(other, chats[:1], messages)
@@ -77,8 +89,8 @@ async def run(target: Target, messages: int, traffic: int, rounds: int) -> Repor
         page = await context.new_page()
         view = View(page, f"http://{target.host}:{target.port}", me.user, chats[0])
         figures = await view.first_load()
-        await view.sign_in(crowd.tokens[0], me.session["device"])
-        await close_all([me])  # the browser is this device from here on
+        await view.sign_in(crew.token(0), me.session["device"])
+        await me.close()  # the browser is this device from here on
         stored = await view.store()
         if stored < messages:
             report.violations.append(f"{stored} of {messages} messages are stored in the browser")
@@ -96,8 +108,7 @@ async def run(target: Target, messages: int, traffic: int, rounds: int) -> Repor
     report.notes.append(
         f"the traffic is {traffic:,} messages in {CHATS} chats as fast as they are acknowledged, not over an hour"
     )
-    await close_all([other])
-    return report
+    await other.close()
 
 
 async def _chat(me: Client, other: Client, number: int) -> int:

@@ -4,11 +4,10 @@ from typing import Any, Final
 
 import msgpack
 
-from loadtest.client import ACK, MSG, PONG, READBY, Client, client_message
-from loadtest.crowd import Crowd, close_all, wait_until
-from loadtest.report import Report
-from loadtest.scenarios.traffic import TEXT
-from loadtest.server import Target
+from loadtest.client import ACK, MSG, PONG, READBY, TEXT, Client, client_message
+from loadtest.crew import Crew
+from loadtest.many import wait_until
+from loadtest.running import Run, scenario
 
 ID: Final = 2**31  # an id of five bytes, as in a large deployment
 NUMBER: Final = 1000  # a cid or seq of three bytes
@@ -16,14 +15,25 @@ AT: Final = 1_700_000_000
 HEARD_S: Final = 10.0
 
 
-async def run(target: Target) -> Report:
-    """Two users say something; every frame is weighed. The same frames with the ids of a large deployment are
-    computed beside it, because a young server has small ones."""
-    report = Report("wire", {"text_bytes": len(TEXT), **target.about})
-    a, b = await Crowd(target, 2).connect_all()
-    state = await a.call("chat.create", kind="direct", members=[b.user])
+@scenario
+async def wire(run: Run) -> None:
+    """Bytes by frame: a message, a READ, a keep-alive, a sign-in.
+
+    Two users say something; every frame is weighed. The same frames with the ids of a large deployment are
+    computed beside it, because a young server has small ones.
+    """
+    report = run.report
+    report.settings["text_bytes"] = len(TEXT)
+    report.rounds.append(await _weigh(Crew(run.place(3))) | _large())
+    report.checked.append("every frame that was waited for came")
+    report.notes.append(f"{2 * len(TEXT)} of a message's bytes are its text, once up and once down")
+
+
+async def _weigh(crew: Crew) -> dict[str, float]:
+    """Two who talk, and one who only comes."""
+    a, b = await crew.sign_in(0), await crew.sign_in(1)
+    chat = await a.create_chat("direct", [b.user])
     a.frame_sizes, b.frame_sizes = {}, {}
-    chat: int = state["chat"]
     send = a.write(2, 1, chat, TEXT)
     await _heard(a, ACK)
     await _heard(b, MSG)
@@ -32,23 +42,22 @@ async def run(target: Target) -> Report:
     ping = a.write(8, 240)
     await _heard(a, PONG)
     sizes = {op: seen[0] for op, seen in {**a.frame_sizes, **b.frame_sizes}.items()}
-    report.rounds.append(
-        {
-            "SEND bytes": send,
-            "ACK bytes": sizes[ACK],
-            "MSG bytes": sizes[MSG],
-            "message: SEND + ACK + MSG bytes": send + sizes[ACK] + sizes[MSG],
-            "READ bytes": read,
-            "READBY bytes": sizes[READBY],
-            "PING bytes": ping,
-            "PONG bytes": sizes[PONG],
-            **_large(),
-            **await _login(target),
-        }
-    )
-    report.notes.append(f"{2 * len(TEXT)} of a message's bytes are its text, once up and once down")
-    await close_all([a, b])
-    return report
+    guest = await crew.sign_in(2)
+    figures: dict[str, float] = {
+        "SEND bytes": send,
+        "ACK bytes": sizes[ACK],
+        "MSG bytes": sizes[MSG],
+        "message: SEND + ACK + MSG bytes": send + sizes[ACK] + sizes[MSG],
+        "READ bytes": read,
+        "READBY bytes": sizes[READBY],
+        "PING bytes": ping,
+        "PONG bytes": sizes[PONG],
+        "sign-in: bytes up": guest.bytes_up,
+        "sign-in: bytes down": guest.bytes_down,
+    }
+    crew.clients = [a, b, guest]
+    await crew.close()
+    return figures
 
 
 def _large() -> dict[str, float]:
@@ -62,14 +71,6 @@ def _large() -> dict[str, float]:
 def _served(frame: list[Any]) -> int:
     payload = len(msgpack.packb(frame))
     return payload + (2 if payload < 126 else 4)
-
-
-async def _login(target: Target) -> dict[str, float]:
-    """A sign-in of someone without chats, the HTTP upgrade and the token included."""
-    client = await Crowd(target, 1).connect(0)
-    figures: dict[str, float] = {"sign-in: bytes up": client.bytes_up, "sign-in: bytes down": client.bytes_down}
-    await client.close()
-    return figures
 
 
 async def _heard(client: Client, op: int) -> None:

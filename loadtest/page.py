@@ -1,0 +1,7 @@
+from pathlib import Path
+
+from loadtest.report import Report
+
+
+def write(report: Report, folder: Path) -> Path:
+    return folder
