@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOAD_STAMP := $(VENV)/.installed-load
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
@@ -26,7 +27,7 @@ check: $(DEV_STAMP)  ## lint, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-load: $(STAMP)  ## measure a private server: chat, group, idle, login, bytes on the wire
+load: $(LOAD_STAMP)  ## measure a private server: chat, group, idle, login, bytes on the wire
 	for scenario in chat group idle login wire; do $(BIN)/python -m loadtest $$scenario || exit 1; done
 
 drill: $(DEV_STAMP)  ## break a small cluster on purpose, fault by fault; ARGS="--only redis" chooses some
@@ -48,6 +49,10 @@ $(STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
+$(LOAD_STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[load]'
+	@touch $@ $(STAMP)
+
 $(DEV_STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@ $(STAMP)
+	@touch $@ $(LOAD_STAMP) $(STAMP)
