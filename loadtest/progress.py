@@ -94,9 +94,8 @@ class Watch:
             if self._round is not None and self._first_at is not None:
                 self._round.add(progress)
                 if took > EVERY_S / 2:  # over less time, CPU in ticks of 10 ms would be noise
-                    point.t_s = now - self._first_at
-                    point.memory = (await self._target.memory())._asdict()
-                    self._report.series.append(point)
+                    memory = (await self._target.memory())._asdict()
+                    self._report.series.append(point._replace(t_s=now - self._first_at, memory=memory))
         if took > EVERY_S / 2:
             self._tell(_line(self.doing, point))
 
