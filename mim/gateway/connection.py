@@ -56,7 +56,7 @@ class Connection(WebSocket):
     )  # fmt: skip
 
     def __init__(self, host: Host, connection_id: int) -> None:
-        super().__init__()
+        super().__init__(host.outbox)
         self._host = host
         self._session = Session(MSGPACK, host.limits, host.clock)
         self._requests: deque[Any] | None = None
@@ -230,11 +230,10 @@ class Connection(WebSocket):
             if self._held_bytes > self._host.slow_bytes:
                 self.evict(CloseReason.SLOW)
             return
-        self._transport.write(message)
+        self.put(message)
         self.stale = True
         if counted and self._receipts is not None:
             self._count(self._receipts)
-        self.sent_more()
 
     def _count(self, receipts: Receipts) -> None:
         if receipts.send(self._host.clock.monotonic()):
@@ -245,7 +244,6 @@ class Connection(WebSocket):
         if self._closing:
             return
         self._write_frame(frame)
-        self.sent_more()
 
     async def write_paced(self, frames: Iterable[ServerFrame]) -> None:
         """Write frames no faster than the reader takes them."""

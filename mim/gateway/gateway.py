@@ -20,6 +20,7 @@ from mim.gateway import handshake
 from mim.gateway.catching_up import CatchingUp
 from mim.gateway.connection import Connection
 from mim.gateway.opening import Opening
+from mim.gateway.outbox import Outbox
 from mim.hub.hub import Hub
 from mim.hub.wheel import TimingWheel
 from mim.tasks import TaskSet
@@ -53,6 +54,7 @@ class Gateway:
         self.trusted_proxies = frozenset(
             part.strip() for part in settings.forwarded_allow_ips.split(",") if part.strip()
         )
+        self.outbox = Outbox()
         self.slow_bytes = settings.slow_bytes
         self.limits = SessionLimits(
             keepalive_min_s=settings.keepalive_min_s,

@@ -7,6 +7,7 @@ from websockets.http11 import Response
 from mim.chat.context import Context
 from mim.clock import Clock
 from mim.gateway import handshake
+from mim.gateway.outbox import Outbox
 from mim.tasks import TaskSet
 from mim.wire.frames import Hello, Send, ServerFrame
 from mim.wire.session import SessionLimits
@@ -22,6 +23,7 @@ class Host(Protocol):
     clock: Clock
     tasks: TaskSet
     limits: SessionLimits
+    outbox: Outbox
     slow_bytes: int
     trusted_proxies: frozenset[str]
 

@@ -17,6 +17,7 @@ from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 
 from mim.gateway import handshake, plain
+from mim.gateway.outbox import Outbox
 from mim.hub.prepared import BINARY, TEXT, message
 from mim.wire.codec import MAX_FRAME_BYTES
 
@@ -28,9 +29,15 @@ WS_LOGGER: Final = logging.getLogger("websockets.server")
 class WebSocket(asyncio.Protocol):
     """The lower half of a connection. uvicorn hands it the transport and the upgrade request."""
 
-    __slots__ = ("_closing", "_drained", "_handshake", "_parts", "_parts_text", "_transport", "_unread", "_ws", "text")
+    __slots__ = (
+        "_closing", "_drained", "_gathered", "_gathered_bytes", "_handshake", "_outbox", "_parts", "_parts_text",
+        "_transport", "_unread", "_ws", "text",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._gathered: list[bytes] | None = None  # to be sent when this turn of the event loop is over
+        self._gathered_bytes = 0
         self._handshake: ServerProtocol | None = ServerProtocol(
             select_subprotocol=handshake.select_subprotocol, logger=WS_LOGGER
         )
@@ -62,7 +69,7 @@ class WebSocket(asyncio.Protocol):
         raise NotImplementedError
 
     def sent_more(self) -> None:
-        """The WebSocket layer wrote by itself: the moment to look at how much is unsent."""
+        """Something was written: the moment to look at how much is unsent."""
         raise NotImplementedError
 
     # -- asyncio.Protocol ------------------------------------------------------------------
@@ -73,6 +80,7 @@ class WebSocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
+        self._gathered = None
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -111,7 +119,7 @@ class WebSocket(asyncio.Protocol):
     @property
     def unsent_bytes(self) -> int:
         """What the peer has not taken yet, beyond what the kernel holds."""
-        return self._transport.get_write_buffer_size()
+        return self._transport.get_write_buffer_size() + self._gathered_bytes
 
     def accept(self, request: Request) -> tuple[Response, str | None]:
         """The answer that WebSocket's rules give to an upgrade request, and the subprotocol with it."""
@@ -135,7 +143,29 @@ class WebSocket(asyncio.Protocol):
 
     def write_payload(self, payload: bytes) -> None:
         """Queue one message of the socket's kind."""
-        self._transport.write(message(TEXT if self.text else BINARY, payload))
+        self.put(message(TEXT if self.text else BINARY, payload))
+
+    def put(self, data: bytes) -> None:
+        """Queue bytes; they are sent together with what else comes in this turn of the event loop."""
+        self._gathered_bytes += len(data)
+        if self._gathered is None:
+            self._gathered = [data]
+            self._outbox.add(self)
+        else:
+            self._gathered.append(data)
+            if self._gathered_bytes > PACE_BYTES:
+                self.flush()
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        self._send_gathered()
+        self.sent_more()
+
+    def _send_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, None
+        self._gathered_bytes = 0
+        if gathered is not None:
+            self._transport.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
 
     async def drained(self) -> None:
         """Wait until the reader has taken most of what was written."""
@@ -155,6 +185,7 @@ class WebSocket(asyncio.Protocol):
         if not self._closing:
             self._closing = True
             self.hung_up()
+        self._send_gathered()
         self._transport.close()
 
     def abort(self) -> None:
@@ -213,6 +244,7 @@ class WebSocket(asyncio.Protocol):
         """Write what the WebSocket layer has to say: handshake, pongs, close frames."""
         if ws.parser_exc is not None and not self._closing and ws.state is State.CLOSING:
             self.unreadable()
+        self._send_gathered()
         for data in ws.data_to_send():
             if not data:
                 self.hang_up()

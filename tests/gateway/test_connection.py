@@ -12,6 +12,7 @@ from msgspec import structs
 
 from mim.clock import ManualClock
 from mim.gateway.connection import Connection
+from mim.gateway.outbox import Gathering, Outbox
 from mim.model import Caller
 from mim.wire.frames import Hello, Limits, Ready, ReadySession, Send
 from mim.wire.session import MAX_WAITING_REQUESTS, SessionLimits
@@ -51,6 +52,13 @@ class Wire:
     def resume_reading(self) -> None: ...
 
 
+class AtOnce(Outbox):
+    """Sends what a socket is told at once."""
+
+    def add(self, socket: Gathering) -> None:
+        socket.flush()
+
+
 class Heard:
     """Stands where a gateway is: opens every session at once and notes what a connection asks for."""
 
@@ -60,6 +68,7 @@ class Heard:
         self.clock = ManualClock()
         self.loop = asyncio.get_running_loop()
         self.trusted_proxies: frozenset[str] = frozenset()
+        self.outbox = AtOnce()
         self.slow_bytes = 1 << 20
         self.tasks = SimpleNamespace(spawn=lambda coro, name: coro.close())
         self.context = SimpleNamespace(

@@ -12,7 +12,7 @@ from websockets.http11 import Request
 from mim.gateway.websocket import WebSocket
 from tests.conversations import raw
 from tests.conversations.raw import BINARY, CLOSE, CONT, TEXT, WS_PING, WS_PONG
-from tests.gateway.test_connection import UPGRADE, Wire, cut
+from tests.gateway.test_connection import UPGRADE, AtOnce, Wire, cut
 
 GOODBYE = b"goodbye"
 
@@ -23,7 +23,7 @@ class Recorder(WebSocket):
     """Notes what it is told, and closes at the word."""
 
     def __init__(self, *, by_library: bool, answers: bool = True) -> None:
-        super().__init__()
+        super().__init__(AtOnce())
         self.wire = Wire()
         self.told: list[Any] = []
         self.answers = answers
