@@ -33,10 +33,10 @@ async def run(target: Target, users: int) -> Report:
 
     await few_at_a_time(visit, range(users))
     await asyncio.sleep(SETTLE_S)
-    before = await target.rss_kib()
+    before = (await target.memory()).server
     clients = await crowd.connect_all()
     await asyncio.sleep(SETTLE_S)
-    grown = await target.rss_kib() - before
+    grown = (await target.memory()).server - before
     figures = {"KiB/connection": grown / users}
     async with Meter(target) as silent:
         await asyncio.sleep(SILENT_S)
