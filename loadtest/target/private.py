@@ -43,13 +43,13 @@ class PrivateServer:
     secret = SECRET
 
     def __init__(self, folder: Path, core: int, nodes: int = 1) -> None:
-        """`folder` is gone with the installation. `settings` in a mim.toml in it are read by every node."""
+        """`folder` is gone with the installation. A mim.toml in it is read by every node."""
         self.about: dict[str, Any] = {"core": core, "cpu": "of the server and its Postgres"}
         if nodes > 1:
             self.about = {"core": core, "nodes": nodes, "cpu": "of all nodes, their Postgres and Redis"}
         self.database_url = ""
         folder = folder.resolve()  # the kernel tells where processes work without links
-        self._folder = folder
+        self.folder = folder
         self._core = core
         self._ports = [_Port() for _ in range(nodes)]
         self._keeper = Program("keeper", folder, core, cwd=Path("/"), settings={})
@@ -80,19 +80,24 @@ class PrivateServer:
         """The nodes' processes, for a profiler."""
         return [node.pid for node in self._nodes if node.is_running]
 
+    def processes(self) -> list[int]:
+        """Everything that runs for it, what is not measured included."""
+        parts = self.parts()
+        return [self._keeper.pid, *parts.server, *parts.postgres, *parts.redis]
+
     # -- its life ----------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Start everything and wait until every node listens; raises ServerError."""
-        self._folder.chmod(0o711)  # as root, Postgres runs as somebody else
+        self.folder.chmod(0o711)  # as root, Postgres runs as somebody else
         several = len(self._ports) > 1
-        self._keeper.launch("loadtest.target.keeper", str(self._folder), keeper.WORDS[several])
+        self._keeper.launch("loadtest.target.keeper", str(self.folder), keeper.WORDS[several])
         kept = await self._keeper.says(keeper.READY)
         self.database_url = kept["database_url"]
         self._redis_socket = unquote(kept["redis_url"].removeprefix("unix://"))
         shared = {"MIM_DATABASE_URL": kept["database_url"], "MIM_REDIS_URL": kept["redis_url"]} if several else {}
         self._nodes = [
-            Program(f"node{number}", self._folder, self._core, cwd=self._folder, settings={**LIFTED, **shared})
+            Program(f"node{number}", self.folder, self._core, cwd=self.folder, settings={**LIFTED, **shared})
             for number in range(len(self._ports))
         ]
         await self.start(0)  # it makes the tables; the others find them
@@ -107,7 +112,7 @@ class PrivateServer:
         await self._nodes[node].says("listening")
 
     def _launch(self, node: int) -> None:
-        data = self._folder / keeper.POSTGRES.parent
+        data = self.folder / keeper.POSTGRES.parent
         port = str(self._ports[node].number)
         self._nodes[node].launch("mim", "serve", "--data-dir", str(data), "--host", HOST, "--port", port)
 
@@ -120,7 +125,7 @@ class PrivateServer:
 
     async def restart_redis(self) -> None:
         """SIGKILL the Redis, and wait until another one is in its place; raises ServerError."""
-        before = self._parts().redis
+        before = self.parts().redis
         if not before:
             raise ServerError("one node has no Redis")
         self._gone = self._gone.plus(Usage(0.0, 0.0, sum(map(proc.cpu_s, before))))
@@ -134,7 +139,7 @@ class PrivateServer:
             raise ServerError(f"the Redis is not back within {AGAIN_S:.0f} s") from None
 
     async def _another_redis(self, before: frozenset[int]) -> bool:
-        if not self._parts().redis - before:
+        if not self.parts().redis - before:
             return False
         with suppress(OSError):
             _, writer = await asyncio.open_unix_connection(self._redis_socket)
@@ -150,7 +155,7 @@ class PrivateServer:
             node.wait()
         self._keeper.terminate()
         self._keeper.wait()
-        parts = self._parts()
+        parts = self.parts()
         for pid in (*parts.postgres, *parts.redis):  # nobody, unless the keeper had to be killed
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -161,21 +166,21 @@ class PrivateServer:
 
     async def usage(self) -> Usage:
         """CPU of all nodes and what they share, since the installation was opened."""
-        return self._parts().usage().plus(self._gone)
+        return self.parts().usage().plus(self._gone)
 
     async def memory(self) -> Memory:
         """Memory of the same processes."""
-        return await self._parts().memory()
+        return await self.parts().memory()
 
     async def files(self) -> int:
         """Descriptors of the nodes."""
-        return self._parts().files()
+        return self.parts().files()
 
-    def _parts(self) -> Parts:
-        """By the folder in which they work: all of a Postgres is in its cluster."""
+    def parts(self) -> Parts:
+        """Its processes, found by the folder in which they work: all of a Postgres is in its cluster."""
         return Parts(
             server=frozenset(self.pids),
-            postgres=frozenset(proc.pids_in(self._folder / keeper.POSTGRES / "cluster")),
+            postgres=frozenset(proc.pids_in(self.folder / keeper.POSTGRES / "cluster")),
             redis=frozenset(pid for pid in proc.pids_in(self._redis_folder) if proc.is_alive(pid)),
         )
 

@@ -59,25 +59,25 @@ class RemoteServers:
         """Look where their processes are. Raises ServerError."""
         servers = cls(urls, secret, ca)
         why = await servers._find()
-        servers.about["cpu"] = why or f"of {', '.join((await servers._parts()).seen())}, from /proc"
+        servers.about["cpu"] = why or f"of {', '.join((await servers.parts()).seen())}, from /proc"
         return servers
 
     async def usage(self) -> Usage:
         """CPU so far, of what can be seen."""
         if self._servers:
-            return (await self._parts()).usage()
+            return (await self.parts()).usage()
         return Usage(sum(told.cpu_s for told in await self._scraped()), 0.0)
 
     async def memory(self) -> Memory:
         """Memory now, of what can be seen."""
         if self._servers:
-            return await (await self._parts()).memory()
+            return await (await self.parts()).memory()
         return Memory(sum(told.memory_kib for told in await self._scraped()), 0.0)
 
     async def files(self) -> int:
         """Descriptors of the server's processes."""
         if self._servers:
-            return (await self._parts()).files()
+            return (await self.parts()).files()
         return sum(told.files for told in await self._scraped())
 
     # -- in /proc ----------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class RemoteServers:
         self._postmasters = frozenset(_eldest(pid) for pid in far if proc.name(pid) in POSTGRES) or self._postmasters
         self._redis = frozenset(pid for pid in far if proc.name(pid) in REDIS) or self._redis
 
-    async def _parts(self) -> Parts:
+    async def parts(self) -> Parts:
         """As they are now: workers and backends come and go. Who was restarted is looked for again."""
         if not all(map(proc.is_alive, (*self._servers, *self._postmasters, *self._redis))):
             with suppress(ServerError):  # it is not back yet
