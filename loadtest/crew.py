@@ -31,7 +31,7 @@ class Place:
     numbers: range
     client: type[Client] = Client  # a peer's server needs another
     tls: bool = False
-    ca: str | None = None  # a file with the certificate to trust, for servers with one of their own
+    ca: str | None = None  # a file with certificates to trust beside the system's
 
 
 class Snapshot(NamedTuple):
@@ -78,7 +78,7 @@ class Crew:
         self.place = place
         self.clients: list[Client] = []
         self._tokens: dict[int, str] = {}
-        self._ssl = ssl.create_default_context(cafile=place.ca) if place.tls else None
+        self._ssl = _context(place.ca) if place.tls else None
         if len(place.numbers) + SPARE_FILES > (most := allow_many_files()):
             raise LoadError(
                 f"{len(place.numbers)} users, and a process may open {most} files: more --processes, or `ulimit -n`"
@@ -152,3 +152,10 @@ class Crew:
             ack_times=ack_times,
             delivery_times=delivery_times,
         )
+
+
+def _context(ca: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca is not None:
+        context.load_verify_locations(ca)
+    return context

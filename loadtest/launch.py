@@ -1,7 +1,7 @@
-"""Become a server: `python -m loadtest.launch CORE ARGUMENT...` turns into `python -m mim ARGUMENT...`.
+"""Become a server: `python -m loadtest.launch CORE PARENT MODULE ...` turns into `python -m MODULE ...`.
 
-The process is pinned to one core, its Postgres inherits that, and the kernel ends it when the load test dies, however
-that dies. Then this program is replaced by the server, so that nothing of the load test is measured with it.
+The process is pinned to one core, and so is what it starts. The kernel ends it when its parent, the load test, dies,
+however that dies. Then this program is replaced by the server, so that nothing of the load test is measured with it.
 """
 
 import ctypes
@@ -16,11 +16,13 @@ PR_SET_PDEATHSIG: Final = 1
 
 def main() -> None:
     """Replace this process by the server."""
-    core, *arguments = sys.argv[1:]
+    core, parent, *module = sys.argv[1:]
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before
+        sys.exit(1)
     os.sched_setaffinity(0, {int(core)})
     allow_many_files()
-    os.execv(sys.executable, [sys.executable, "-m", "mim", *arguments])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", *module])  # noqa: S606
 
 
 def allow_many_files() -> int:

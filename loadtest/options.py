@@ -12,6 +12,10 @@ Url = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")]
 Core = Annotated[int, typer.Option(help="Core of the private server; the load comes from the others.")]
 Nodes = Annotated[int, typer.Option(min=1, max=16, help="Nodes of the private server; with Redis from two on.")]
+Ca = Annotated[
+    str | None,
+    typer.Option("--ca", metavar="FILE", help="PEM certificates to trust as well, for https URLs."),
+]
 Processes = Annotated[int, typer.Option(min=1, max=64, help="Load processes that share the users.")]
 Folder = Annotated[
     str | None, typer.Option("--report", metavar="DIR", help="Write a page with plots, and the JSON lines, into DIR.")

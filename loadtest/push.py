@@ -24,7 +24,6 @@ from loadtest.report import Report, percentile
 from loadtest.server import SECRET, PrivateServer
 from mim.clock import SystemClock
 from mim.config import Settings
-from mim.embedded import EmbeddedPostgres
 from mim.push.notice import Notice, Style, Verdict
 from mim.push.providers.apns import payload
 from mim.push.service import Providers
@@ -148,15 +147,14 @@ async def fan_out(members: int, platform: str, rounds: int, core: int) -> Report
                 "".join(f"{name} = {_toml(value)}\n" for name, value in end.settings.items())
                 + "push_chat_gap_s = 0.01\n"
             )
-            await server.start()
-            url = EmbeddedPostgres(folder / "data" / "postgres").start()
-            connection = await asyncpg.connect(url)
+            await server.open()
+            connection = await asyncpg.connect(server.database_url)
             await connection.execute(PEOPLE[0], members)
             await connection.execute(PEOPLE[1], platform, end.token(platform))
             await _FanOut(server, connection, members, report).run(rounds)
             await connection.close()
     finally:
-        server.stop()
+        server.close()
         shutil.rmtree(folder, ignore_errors=True)
     return report
 

@@ -29,7 +29,7 @@ from loadtest.crew import Crew, Place
 from loadtest.crews import Crews, crews
 from loadtest.launch import allow_many_files
 from loadtest.many import first_of
-from loadtest.options import Core, Folder, Json, Nodes, Processes, Url
+from loadtest.options import Ca, Core, Folder, Json, Nodes, Processes, Url
 from loadtest.progress import Watch, watching
 from loadtest.report import Report
 from loadtest.server import ServerError, Target, target
@@ -53,6 +53,7 @@ class Run:
     bound: asyncio.Timeout
     processes: int = 1
     client: type[Client] = Client
+    ca: str | None = None
     name: str = field(default_factory=lambda: secrets.token_hex(4))
 
     def lasts(self, seconds: float) -> None:
@@ -67,8 +68,8 @@ class Run:
             run=self.name,
             numbers=range(users),
             client=self.client,
-            tls=self.target.tls,
-            ca=self.target.ca,
+            tls=self.target.ssl is not None,
+            ca=self.ca,
         )
 
     @asynccontextmanager
@@ -86,10 +87,10 @@ def scenario(work: Callable[Concatenate[Run, P], Awaitable[None]]) -> Callable[.
     """Make a command of a scenario; see the module's words."""
 
     def command(
-        url: Url = None, core: Core = 0, nodes: Nodes = 1, processes: Processes = 1, report: Folder = None,
-        json: Json = False, **options: Any,
+        url: Url = None, ca: Ca = None, core: Core = 0, nodes: Nodes = 1, processes: Processes = 1,
+        report: Folder = None, json: Json = False, **options: Any,
     ) -> None:  # fmt: skip
-        run = start(work, options, url, core, nodes, processes)
+        run = start(work, options, url, ca, core, nodes, processes)
         finish(run, report, json)
 
     own, common = inspect.signature(work), inspect.signature(command)
@@ -106,8 +107,8 @@ def scenario(work: Callable[Concatenate[Run, P], Awaitable[None]]) -> Callable[.
 
 
 def start(
-    work: Callable[..., Awaitable[None]], options: dict[str, Any], urls: list[str] | None, core: int, nodes: int,
-    processes: int,
+    work: Callable[..., Awaitable[None]], options: dict[str, Any], urls: list[str] | None, ca: str | None, core: int,
+    nodes: int, processes: int,
 ) -> Report:  # fmt: skip
     """Run a scenario against a server; ends within a bound, whatever hangs."""
     leave_core(core, private=not urls)
@@ -117,8 +118,10 @@ def start(
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # through every `finally`
-        async with target(urls, os.environ.get("MIM_JWT_SECRET"), core, nodes) as server:
-            return await measure(work, options, server, processes)
+        async with target(
+            urls, os.environ.get("MIM_JWT_SECRET"), core, nodes, None if ca is None else Path(ca)
+        ) as server:
+            return await measure(work, options, server, processes, ca=ca)
 
     try:
         return uvloop.run(bounded())
@@ -132,13 +135,13 @@ def start(
 
 async def measure(
     work: Callable[..., Awaitable[None]], options: dict[str, Any], server: Target, processes: int = 1,
-    client: type[Client] = Client,
+    client: type[Client] = Client, ca: str | None = None,
 ) -> Report:  # fmt: skip
     """Run a scenario against a server that is there."""
     settings = {name: value for name, value in options.items() if value not in (None, 0, False)}
     report = Report(work.__name__, {**settings, "processes": processes, **server.about})
     async with watching(server, report) as watch, asyncio.timeout(SETUP_S) as bound:
-        await work(Run(server, report, watch, bound, processes, client), **options)
+        await work(Run(server, report, watch, bound, processes, client, ca), **options)
     return report
 
 
