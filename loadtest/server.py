@@ -26,6 +26,7 @@ STOP_S: Final = 60.0
 LIFTED: Final = {
     "MIM_JWT_SECRET": SECRET,
     "MIM_LOG_FORMAT": "json",
+    "MIM_DEV": "true",  # notifications go to the log
     "MIM_SEND_RATE": "1e9",
     "MIM_SEND_BURST": "1000000000",
     "MIM_REQUEST_RATE": "1e9",
