@@ -45,15 +45,16 @@ class Report:
     def medians(self) -> dict[str, float]:
         """By figure, over the rounds that have it."""
         names = dict.fromkeys(name for figures in self.rounds for name in figures)
-        return {name: statistics.median(self._of(name)) for name in names}
+        return {name: statistics.median(self.of(name)) for name in names}
 
-    def _of(self, name: str) -> list[float]:
+    def of(self, name: str) -> list[float]:
+        """The values of a figure, one for each round that has it."""
         return [figures[name] for figures in self.rounds if name in figures]
 
     def table(self) -> str:
         """A small table: median, least and most of each figure, and the latencies of all rounds together."""
         said = "  ".join(f"{name}={value}" for name, value in self.settings.items())
-        rows = [(name, middle, self._of(name)) for name, middle in self.medians().items()]
+        rows = [(name, middle, self.of(name)) for name, middle in self.medians().items()]
         width = max([len(name) for name, _, _ in rows], default=0)
         lines = [f"{self.scenario}: {said}"]
         if rows:
