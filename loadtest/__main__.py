@@ -17,6 +17,7 @@ from loadtest.scenarios.group import group
 from loadtest.scenarios.idle import idle
 from loadtest.scenarios.login import login
 from loadtest.scenarios.mobile import mobile
+from loadtest.scenarios.own import self_
 from loadtest.scenarios.storm import storm
 from loadtest.scenarios.web import web
 from loadtest.scenarios.wire import wire
@@ -42,6 +43,7 @@ Try:
   python -m loadtest bus                         a message through Redis, in Python
   python -m loadtest push                        10,000 notifications while two people talk
   python -m loadtest web                         the web client in Chromium
+  python -m loadtest self                        the load itself, against a stub that stores nothing
   python -m loadtest SCENARIO --help             the options of a scenario
 
 \b
@@ -66,6 +68,8 @@ app = typer.Typer(
 
 for command in (chat, group, login, idle, wire, web, broadcast, mobile, storm):
     app.command()(command)
+
+app.command("self")(self_)
 
 
 @app.command()

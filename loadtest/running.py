@@ -16,7 +16,7 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, get_type_hints
@@ -108,9 +108,9 @@ def scenario(work: Callable[Concatenate[Run, P], Awaitable[None]]) -> Callable[.
 
 def start(
     work: Callable[..., Awaitable[None]], options: dict[str, Any], urls: list[str] | None, ca: str | None, core: int,
-    nodes: int, processes: int,
+    nodes: int, processes: int, opened: AbstractAsyncContextManager[Target] | None = None,
 ) -> Report:  # fmt: skip
-    """Run a scenario against a server; ends within a bound, whatever hangs."""
+    """Run a scenario against a server; ends within a bound, whatever hangs. `opened` is another than the usual ones."""
     leave_core(core, private=not urls)
     allow_many_files()
 
@@ -118,9 +118,8 @@ def start(
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # through every `finally`
-        async with target(
-            urls, os.environ.get("MIM_JWT_SECRET"), core, nodes, None if ca is None else Path(ca)
-        ) as server:
+        usual = target(urls, os.environ.get("MIM_JWT_SECRET"), core, nodes, None if ca is None else Path(ca))
+        async with opened or usual as server:
             return await measure(work, options, server, processes, ca=ca)
 
     try:
