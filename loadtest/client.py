@@ -212,9 +212,10 @@ class Client(asyncio.Protocol):
         """Its user's id."""
         return int(self.session["user"])
 
-    def open(self, token: str, cursor: str = "") -> None:
-        """Upgrade with the token in the request, as a phone does."""
-        query = f"?cursor={cursor}" if cursor else ""
+    def open(self, token: str, cursor: str = "", options: str = "") -> None:
+        """Upgrade with the token in the request, as a phone does; `options` as in a query."""
+        query = "&".join(filter(None, (options, f"cursor={cursor}" if cursor else "")))
+        query = query and f"?{query}"
         request = (
             f"GET /v1/ws{query} HTTP/1.1\r\nHost: load\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"

@@ -48,6 +48,7 @@ COLUMN = {
     "everybody has every change": "lost",
     "nothing is stored twice": "doubled",
     "nothing is stored that nobody sent": "doubled",
+    "nothing is delivered twice": "doubled",
     "a sender's order is kept": "out of order",
     "live messages come in order": "out of order",
     "time does not go back": "out of order",
