@@ -283,13 +283,13 @@ class Account:
     received: int = 0
     repeats: int = 0
     heads: dict[int, int] = field(default_factory=dict)  # by chat, as the server tells
-    acked: dict[int, array[int]] = field(default_factory=dict)  # by chat, of all phones
+    acked: "dict[int, array[int]]" = field(default_factory=dict)  # by chat, of all phones
     resent: set[Place] = field(default_factory=set)
     breaches: dict[int, Breaches] = field(default_factory=dict)  # by user, where there are any
     broken: list[tuple[str, str, int]] = field(default_factory=list)
 
-    def add(self, books: Books, states: Mapping[int, Mapping[str, Any]]) -> None:
-        """Take in one phone: its books, and what the server tells of its chats."""
+    def add(self, books: Books, states: Mapping[int, Mapping[str, Any]] | None) -> None:
+        """Take in one phone: its books, and what the server tells of its chats, if it could be asked."""
         self.phones += 1
         self.received += books.received
         self.repeats += books.repeats
@@ -298,13 +298,14 @@ class Account:
             books._note_lost()  # noqa: SLF001
         if books.breaches.count:
             self.breaches[books.number] = books.breaches
-        for chat, state in states.items():
+        for chat, state in (states or {}).items():
             self.heads[chat] = max(self.heads.get(chat, 0), state["head"])
         for chat, book in books.chats.items():
             if book.acked:
                 self.acknowledged += len(book.acked)
                 self.acked.setdefault(chat, array("Q")).extend(book.acked)
-        self.broken += books.differs(states)
+        if states is not None:
+            self.broken += books.differs(states)
 
 
 def merged(accounts: Iterable[Account], *, in_order: bool = True) -> Verdict:
@@ -353,7 +354,7 @@ def _judge(verdict: Verdict, user: int, breaches: Breaches, resent: set[Place], 
         verdict.broken("everybody has everything", f"user {user}: chat {chat} seq {seq} did not come live")
 
 
-def _compare(verdict: Verdict, chat: int, head: int, acked: array[int]) -> None:
+def _compare(verdict: Verdict, chat: int, head: int, acked: "array[int]") -> None:
     """What was acknowledged to anybody in a chat is 1 to its head, each once: nobody else sends in a run."""
     times = Counter(acked)
     if doubled := sorted(seq for seq, count in times.items() if count > 1):

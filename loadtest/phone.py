@@ -148,7 +148,7 @@ Reach = Callable[[int, Callable[[], Line]], Awaitable[Line]]
 class Phone:
     """One user with one device."""
 
-    def __init__(self, number: int, token: str, reach: Reach, seed: int = 0) -> None:
+    def __init__(self, number: int, token: str, reach: Reach, seed: str = "") -> None:
         self.number = number
         self.user = 0
         self.books = Books(number)
