@@ -175,8 +175,9 @@ class Books:
 
     # -- what comes ------------------------------------------------------------------------
 
-    def hears_chat(self, chat: int, state: Mapping[str, Any]) -> None:
-        """CHAT: in the sync, or when it appears, or in a sync in the middle of the session."""
+    def hears_chat(self, chat: int, state: Mapping[str, Any], *, in_doubt: bool = False) -> None:
+        """CHAT: in the sync, or when it appears, or in a sync in the middle of the session. `in_doubt` when an own
+        message in this chat has no answer yet: it may be in what the server tells."""
         if state["kind"] == "left":
             self.says("everybody has everything", f"chat {chat}: told to be out of it")
             return
@@ -186,7 +187,7 @@ class Books:
         elif self.live:
             book.resync = True
         book.head = max(book.head, state["head"])
-        if state["read"] > book.read:
+        if state["read"] > book.read and not in_doubt:
             self.says("unread counts are exact", f"chat {chat}: told watermark {state['read']}, had read {book.read}")
 
     def hears(self, chat: int, seq: int, *, own: bool, page: bool = False) -> bool:

@@ -160,7 +160,8 @@ class Phone:
         self.delivery_times = array("d")  # and to hearing it live
         self.synced_at = 0.0
         self.syncs = 0  # connections that came to SYNCED
-        self.messages = self.sent = self.acked = self.heard = 0
+        self.sent = self.acked = self.heard = 0  # SEND, ACK and MSG frames
+        self.typings = self.reads = 0
         self.is_synced = False
         self.on_message: Callable[[Phone, int, int, str], None] | None = None  # live: chat, seq, text
         self._token = token
@@ -282,7 +283,6 @@ class Phone:
     def send(self, chat: int, text: str) -> None:
         """Send a message, as soon as there is a connection."""
         self._cid += 1
-        self.messages += 1
         self.outbox[self._cid] = Outgoing(chat, text, due_of(text))
         self._unsent.append(self._cid)
         self._flush()
@@ -291,6 +291,7 @@ class Phone:
         """Say TYPING, if connected."""
         if self.line is not None:
             self.line.write(TYPING, chat)
+            self.typings += 1
 
     def read(self, chat: int) -> bool:
         """READ as far as everything is there; False when there is nothing new."""
@@ -298,6 +299,7 @@ class Phone:
             return False
         self._reads[chat] = (seq, time.monotonic())
         self.line.write(READ, chat, seq)
+        self.reads += 1
         return True
 
     def unread_chats(self, most: int) -> list[int]:
@@ -413,7 +415,9 @@ class Phone:
             self._flush()
 
     def _hears_chat(self, line: Line, frame: list[Any]) -> None:
-        self.books.hears_chat(frame[1], frame[2])
+        chat = frame[1]
+        in_doubt = any(out.chat == chat for out in self.outbox.values())
+        self.books.hears_chat(chat, frame[2], in_doubt=in_doubt)
         self._changed.set()
 
     def _hears_synced(self, line: Line, frame: list[Any]) -> None:

@@ -35,7 +35,8 @@ class PhoneCrew(Crew):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self.phones = {number: Phone(number, self.token(number), self._line, place.run) for number in place.numbers}
-        self.ids: list[int] = []  # of the chats, in the order of their plan
+        self.chats: list[Chat] = []
+        self.ids: list[int] = []  # of these chats
         self._ticking: asyncio.Task[None] | None = None
 
     async def _line(self, number: int, make: Callable[[], Line]) -> Line:
@@ -77,7 +78,7 @@ class PhoneCrew(Crew):
 
     async def know(self, chats: Sequence[Chat], ids: Sequence[int]) -> None:
         """Wait until everybody was told of all of their chats, whose ids are these."""
-        self.ids = list(ids)
+        self.chats, self.ids = list(chats), list(ids)
         wanted = [
             (self.phones[member].books.chats, ids[index])
             for index, chat in enumerate(chats)
@@ -124,9 +125,17 @@ class PhoneCrew(Crew):
             said.update(phone.refusals)
         return said
 
-    async def syncs(self) -> int:
-        """Sign-ins that came to SYNCED."""
-        return sum(phone.syncs for phone in self.phones.values())
+    async def done(self) -> Counter[str]:
+        """What was done beside messages: sign-ins that came to SYNCED, READ and TYPING."""
+        phones = self.phones.values()
+        return Counter(
+            {
+                "logins": sum(phone.syncs for phone in phones),
+                "READs": sum(phone.reads for phone in phones),
+                "TYPINGs": sum(phone.typings for phone in phones),
+                "messages again after a resume": sum(phone.books.repeats for phone in phones),
+            }
+        )
 
     async def problems(self) -> list[str]:
         """What went wrong so far."""
@@ -213,12 +222,14 @@ async def gather(run: Run, crews: Crews[C], chats: Sequence[Chat]) -> list[int]:
     return users
 
 
-async def sums(crews: Crews[C]) -> tuple[Counter[str], int]:
-    """Refusals by their words, and sign-ins, of all crews so far."""
-    said: Counter[str] = Counter()
-    for part in await crews.all(PhoneCrew.refusals):
-        said += part
-    return said, sum(await crews.all(PhoneCrew.syncs))
+async def refused(crews: Crews[C]) -> Counter[str]:
+    """Refusals by their words, of all crews so far."""
+    return sum(await crews.all(PhoneCrew.refusals), Counter())
+
+
+async def done(crews: Crews[C]) -> Counter[str]:
+    """What was done beside messages, by all crews so far."""
+    return sum(await crews.all(PhoneCrew.done), Counter())
 
 
 async def check(run: Run, crews: Crews[C], *, in_order: bool) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 import typer
@@ -19,7 +19,7 @@ from loadtest.crews import Crews
 from loadtest.many import wait_until
 from loadtest.options import Rounds, Users
 from loadtest.phone import Phone, text_of
-from loadtest.phones import PhoneCrew, check, gather, sums
+from loadtest.phones import PhoneCrew, check, gather, refused
 from loadtest.plan import DIRECT, GROUP, Chat
 from loadtest.progress import Round
 from loadtest.running import Run, scenario
@@ -122,12 +122,12 @@ async def storm(
 
 
 async def _storm(run: Run, crews: Crews[StormCrew], before: Round) -> dict[str, float]:
-    said, _ = await sums(crews)
+    said = await refused(crews)
     async with run.watch.round() as during:
         since = time.perf_counter()
         await crews.all(StormCrew.drop)
         times = sorted(at for part in await crews.all(StormCrew.return_by, since) for at in part)
-    refused = (await sums(crews))[0] - said
+    refusals = await refused(crews) - said
     talk_s = before.used.total / before.took_s * during.took_s
     figures = {f"until {name} are SYNCED s": times[int(share * (len(times) - 1))] for share, name in SHARES}
     figures |= {
@@ -139,11 +139,11 @@ async def _storm(run: Run, crews: Crews[StormCrew], before: Round) -> dict[str, 
         "those who stay, during: p50 ms": during.delivery_times.percentile(0.5),
         "those who stay, during: p99 ms": during.delivery_times.percentile(0.99),
         "those who stay, during: max ms": during.delivery_times.most,
-        **_refusals(refused),
+        **_told(refusals),
         **during.surroundings(),
     }
     return figures
 
 
-def _refusals(refused: Mapping[str, int] | Counter[str]) -> dict[str, float]:
-    return {"refused in all": sum(refused.values()), **{f"  of it {word}": refused[word] for word in sorted(refused)}}
+def _told(refusals: Counter[str]) -> dict[str, float]:
+    return {"refused in all": refusals.total(), **{f"  of it {word}": refusals[word] for word in sorted(refusals)}}
