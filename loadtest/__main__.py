@@ -11,10 +11,13 @@ from loadtest.client import LoadError
 from loadtest.launch import allow_many_files
 from loadtest.options import Core, Json, Rounds, Users
 from loadtest.running import finish, refuse
+from loadtest.scenarios.broadcast import broadcast
 from loadtest.scenarios.chat import chat
 from loadtest.scenarios.group import group
 from loadtest.scenarios.idle import idle
 from loadtest.scenarios.login import login
+from loadtest.scenarios.mobile import mobile
+from loadtest.scenarios.storm import storm
 from loadtest.scenarios.web import web
 from loadtest.scenarios.wire import wire
 from loadtest.server import ServerError
@@ -31,6 +34,9 @@ Try:
   python -m loadtest group --group-size 1000 --users 1000
   python -m loadtest login --chats 50            sign-ins, with and without a cursor
   python -m loadtest idle --users 5000           memory of a silent connection
+  python -m loadtest storm                       half of 2,000 users drop and come back at once
+  python -m loadtest mobile                      a busy hour of people with phones, in a minute
+  python -m loadtest broadcast                   one who writes to 3,000
   python -m loadtest wire                        bytes by frame
   python -m loadtest commit                      the database function alone
   python -m loadtest bus                         a message through Redis, in Python
@@ -58,7 +64,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (chat, group, login, idle, wire, web):
+for command in (chat, group, login, idle, wire, web, broadcast, mobile, storm):
     app.command()(command)
 
 

@@ -7,6 +7,7 @@ user n connects to node n modulo the number of nodes, so that the partners 2k an
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -100,14 +101,14 @@ class Crew:
             raise LoadError(f"not SYNCED within {PATIENCE_S:.0f} s") from None
         return client
 
-    async def reach(self, number: int) -> Client:
-        """A connection for user `number` on which nothing is said yet."""
+    async def reach(self, number: int, make: Callable[[], Client] | None = None) -> Client:
+        """A connection for user `number` on which nothing is said yet; `make` makes it of another kind."""
         host, port = self.place.addresses[number % len(self.place.addresses)]
         local = None
         if host.startswith("127."):  # from as many addresses as the number of ports needs
             local = (f"127.0.0.{FIRST_ADDRESS + number // PER_ADDRESS % ADDRESSES}", 0)
         loop = asyncio.get_running_loop()
-        _, client = await loop.create_connection(self.place.client, host, port, local_addr=local, ssl=self._ssl)
+        _, client = await loop.create_connection(make or self.place.client, host, port, local_addr=local, ssl=self._ssl)
         return client
 
     async def connect(self) -> list[int]:

@@ -7,6 +7,7 @@ from then on.
 import asyncio
 import heapq
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ import httpx
 
 from loadtest.crew import Place
 from loadtest.crews import Crews
+from loadtest.latency import Latencies
 from loadtest.phone import Phone, text_of
 from loadtest.phones import PhoneCrew, gather
 from loadtest.plan import Do, Event, Plan, chats_of
@@ -40,6 +42,7 @@ class PeopleCrew(PhoneCrew):
         super().__init__(place)
         self._until: dict[int, float] = {}  # when each puts the phone away, perf_counter
         self._beds: list[tuple[float, int]] = []  # the same, perhaps outdated, the earliest first
+        self._late = array("d")  # seconds by which this process was behind its plan
         self._living: list[asyncio.Task[None]] = []
         self._going: set[asyncio.Task[None]] = set()
 
@@ -66,6 +69,13 @@ class PeopleCrew(PhoneCrew):
         await asyncio.gather(*self._living, return_exceptions=True)
         await super().close()
 
+    async def lateness(self) -> Latencies:
+        """How far this process itself was behind its plan, since the last call."""
+        late = Latencies()
+        late.extend(self._late)
+        self._late = array("d")
+        return late
+
     async def lose(self, share: float) -> int:
         """So many of the connected phones lose their network for a moment; returns how many."""
         awake = [phone for phone in self.phones.values() if phone.is_synced]
@@ -80,6 +90,7 @@ class PeopleCrew(PhoneCrew):
                 due = began + event.at
                 if (early := due - time.perf_counter()) > 0:
                     await asyncio.sleep(early)
+                self._late.append(time.perf_counter() - due)
                 DOES[event.do](self, phone, event, began)
 
     async def _puts_away(self) -> None:
@@ -148,6 +159,14 @@ async def begin(crews: Crews[PeopleCrew], users: int, seed: int, duration_s: flo
     began = time.perf_counter() + START_S
     await crews.all(PeopleCrew.live, users, seed, duration_s, compress, began)
     await asyncio.sleep(max(0.0, began - time.perf_counter()))
+
+
+async def lateness(crews: Crews[PeopleCrew]) -> Latencies:
+    """How far the load processes were behind their plan, since the last call."""
+    late = Latencies()
+    for part in await crews.all(PeopleCrew.lateness):
+        late.add(part)
+    return late
 
 
 async def pushes(target: Target) -> Counter[str]:

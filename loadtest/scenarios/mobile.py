@@ -11,13 +11,15 @@ from typing import Annotated, Final
 import typer
 
 from loadtest.options import Chats, Duration, Users
-from loadtest.people import PeopleCrew, begin, per_second, pushes, settle_in
+from loadtest.people import PeopleCrew, begin, lateness, per_second, pushes, settle_in
 from loadtest.phones import check, done, refused
 from loadtest.plan import HOUR_S
 from loadtest.progress import Round
 from loadtest.running import Run, scenario
 
 WARM_UP: Final = 0.1  # of the duration, before it
+LATE: Final = "the load behind its plan"
+LATE_MS: Final = 10.0
 MIB: Final = 1024  # in KiB
 
 Seed = Annotated[int | None, typer.Option(help="Of what people do; the same seed is the same plan.",
@@ -45,8 +47,12 @@ async def mobile(
         await asyncio.sleep(WARM_UP * duration)
         run.watch.doing = "a busy hour"
         before, said = await done(crews) + await pushes(run.target), await refused(crews)
+        await lateness(crews)
         async with run.watch.round() as measured:
             await asyncio.sleep(duration)
+        run.report.latencies[LATE] = late = await lateness(crews)
+        if late.percentile(0.99) > LATE_MS:
+            run.report.notes.append("the load itself was late: latencies are not the server's alone")
         figures = figures_of(measured)
         figures |= per_second(await done(crews) + await pushes(run.target) - before, measured.took_s)
         figures["refusals"] = (await refused(crews) - said).total()

@@ -27,6 +27,7 @@ AGAIN_S: Final = 30.0
 LIFTED: Final = {
     "MIM_JWT_SECRET": SECRET,
     "MIM_LOG_FORMAT": "json",
+    "MIM_DEV": "true",  # notifications go to the log
     "MIM_SEND_RATE": "1e9",
     "MIM_SEND_BURST": "1000000000",
     "MIM_REQUEST_RATE": "1e9",
