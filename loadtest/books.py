@@ -7,8 +7,8 @@ A phone may sleep, lose its connection, send again and resume, so more can right
   up to the head, each once. A hole is closed by FETCH only where a resume left one; so what was lost on a live
   connection stays lost in the books. A repetition is not noted again.
 - **On a connection**, by chat: since the sync, live frames continue the sequence. So a seq that comes late is out of
-  order, one that comes twice was delivered twice, and one that is missing when the phone hangs up was lost, even when
-  the next resume would bring it.
+  order, one that comes twice was delivered twice, and one that is missing when the connection ends was lost, even when
+  the next resume brings it.
 - **Its own watermark**, from its own doing alone: what it sent and what it READ. The server's must be the same.
 
 Between nodes two live frames may swap, and a message that its sender sends again is delivered again
@@ -157,21 +157,19 @@ class Books:
                 self.gaps[chat] = (after, book.synced)
             book.synced, book.resync = 0, False
 
-    def hangs_up(self, *, in_doubt: bool) -> None:
-        """The connection ends by this side's will; `in_doubt` when answers are still on their way."""
-        if self.live and not in_doubt:
-            self._note_lost()
+    def ends(self) -> None:
+        """The connection is over, whoever ended it. What was on its way is not missed; what it passed over is."""
+        if self.live:
+            self.note_lost()
         self.live = False
 
-    def _note_lost(self) -> None:
+    def note_lost(self) -> None:
+        """Note what live frames of this connection passed over."""
         for chat, book in self.chats.items():
-            if book.connection == self.connection:
+            if book.connection == self.connection and book.missing:
                 for seq in book.missing:
                     self.breaches.note(self.breaches.lost, "lost", (chat, seq))
-
-    def is_cut(self) -> None:
-        """The connection is gone by somebody else's will: what was on its way may be lost."""
-        self.live = False
+                book.missing = NOTHING
 
     # -- what comes ------------------------------------------------------------------------
 
@@ -296,7 +294,7 @@ class Account:
         self.repeats += books.repeats
         self.resent |= books.resent
         if books.live:
-            books._note_lost()  # noqa: SLF001
+            books.note_lost()
         if books.breaches.count:
             self.breaches[books.number] = books.breaches
         for chat, state in (states or {}).items():

@@ -195,7 +195,6 @@ class Phone:
         if stay is None:
             return
         if (line := self.line) is not None:
-            self.books.hangs_up(in_doubt=bool(self.outbox))
             self._leave(line)
             line.hang_up()
             await line.lost
@@ -267,10 +266,10 @@ class Phone:
         elif not line.is_over and line.synced.exception() is not None:
             self.refusals["lost before SYNCED"] += 1
         if self.line is line:
-            self.books.is_cut()
             self._leave(line)
 
     def _leave(self, line: Line) -> None:
+        self.books.ends()
         self.line = None
         self.is_synced = False
         self._on_way = 0
