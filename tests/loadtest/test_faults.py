@@ -17,7 +17,7 @@ from loadtest.server import target
 from tests.harness import SECRET, RunningServer, running
 from tests.loadtest.frame_proxy import Doubles, Drops, EatsAck, Fault, FrameProxy, NoFault, Swaps
 
-LIFTED = {"send_rate": 1e9, "send_burst": 10**9, "request_rate": 1e9, "request_burst": 10**9}
+LIFTED: dict[str, Any] = {"send_rate": 1e9, "send_burst": 10**9, "request_rate": 1e9, "request_burst": 10**9}
 SMALL: dict[str, tuple[Any, dict[str, Any]]] = {
     "chat": (chat.chat, {"users": 4, "inflight": 2, "rate": 60.0, "duration": 1.0, "rounds": 1}),
     "group": (group.group, {"users": 4, "group_size": 4, "inflight": 2, "rate": 60.0, "duration": 1.0, "rounds": 1}),
