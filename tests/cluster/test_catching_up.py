@@ -1,6 +1,8 @@
 """Whatever happens between nodes: everybody has everything soon, without doing anything for it."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 import pytest
 
@@ -18,6 +20,7 @@ from tests.harness import (
     READBY,
     SEND,
     SYNCED,
+    Phone,
     Refused,
     RunningServer,
     direct,
@@ -25,6 +28,36 @@ from tests.harness import (
     until,
 )
 from tests.redis_server import RedisServer
+
+Nodes: TypeAlias = tuple[RunningServer, RunningServer]
+
+
+@pytest.fixture
+async def nodes(database_url: str, redis_server: RedisServer) -> AsyncIterator[Nodes]:
+    """Two nodes; what changes their temper is named by `usefixtures`, which comes before them."""
+    async with two_nodes(database_url, redis_server.url) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+async def mina(nodes: Nodes) -> AsyncIterator[Phone]:
+    """On the first node."""
+    async with nodes[0].phone("mina") as mina:
+        yield mina
+
+
+@pytest.fixture
+async def jun(nodes: Nodes) -> AsyncIterator[Phone]:
+    """On the second."""
+    async with nodes[1].phone("jun") as jun:
+        yield jun
+
+
+@pytest.fixture
+async def hana(nodes: Nodes) -> AsyncIterator[Phone]:
+    """On the second, with 준."""
+    async with nodes[1].phone("hana") as hana:
+        yield hana
 
 
 def is_whole(*nodes: RunningServer) -> bool:
@@ -40,16 +73,21 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_link, "CONNECT_S", 0.3)
 
 
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh cursors are offered as often as can be."""
+    monkeypatch.setattr(freshness, "EVERY_S", 0.05)
+    monkeypatch.setattr(freshness, "SAFE_AFTER_S", 0.0)
+    monkeypatch.setattr(redis_link, "PING_EVERY_S", 0.05)
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", ["killed", "stalled", "connections"])
 async def test_what_was_said_while_redis_was_away_comes_by_itself(
-    database_url: str, redis_server: RedisServer, impatient: None, fault: str
+    nodes: Nodes, mina: Phone, jun: Phone, redis_server: RedisServer, fault: str
 ) -> None:
-    async with (
-        two_nodes(database_url, redis_server.url) as (one, two),
-        one.phone("mina") as mina,
-        one.phone("hana") as hana,
-        two.phone("jun") as jun,
-    ):
+    one, two = nodes
+    async with one.phone("hana") as hana:
         chat, club = await direct(mina, jun), await group(mina, hana, jun)
         await mina.sends(club, "before")
         await jun.gets(MSG, club)
@@ -83,39 +121,31 @@ async def test_what_was_said_while_redis_was_away_comes_by_itself(
 
 
 async def test_a_membership_that_changed_while_redis_was_away_is_kept(
-    database_url: str, redis_server: RedisServer
+    nodes: Nodes, mina: Phone, jun: Phone, hana: Phone, redis_server: RedisServer
 ) -> None:
-    async with (
-        two_nodes(database_url, redis_server.url) as (one, two),
-        one.phone("mina") as mina,
-        two.phone("jun") as jun,
-        two.phone("hana") as hana,
-    ):
-        club = await group(mina, jun)
-        await mina.sends(club, "before")
-        await jun.gets(MSG, club)
-        redis_server.kill()
-        await until(lambda: not is_whole(one) and not is_whole(two))
-        await mina.calls("chat.kick", chat=club, users=[jun.user])
-        await mina.calls("chat.invite", chat=club, users=[hana.user])
-        await redis_server.start()
-        while (await jun.gets(CHAT, club))[2]["kind"] != "left":
-            pass  # of the group's making, on its way between the nodes until now
-        assert (await hana.gets(CHAT, club))[2]["kind"] == "group"
-        await until(lambda: is_whole(one, two))
-        await mina.sends(club, "for those inside")
-        await hana.gets(MSG, club, 2)
-        assert not [frame for frame in await jun.settles() if frame[0] == MSG]
+    one, two = nodes
+    club = await group(mina, jun)
+    await mina.sends(club, "before")
+    await jun.gets(MSG, club)
+    redis_server.kill()
+    await until(lambda: not is_whole(one) and not is_whole(two))
+    await mina.calls("chat.kick", chat=club, users=[jun.user])
+    await mina.calls("chat.invite", chat=club, users=[hana.user])
+    await redis_server.start()
+    while (await jun.gets(CHAT, club))[2]["kind"] != "left":
+        pass  # of the group's making, on its way between the nodes until now
+    assert (await hana.gets(CHAT, club))[2]["kind"] == "group"
+    await until(lambda: is_whole(one, two))
+    await mina.sends(club, "for those inside")
+    await hana.gets(MSG, club, 2)
+    assert not [frame for frame in await jun.settles() if frame[0] == MSG]
 
 
 async def test_a_device_revoked_while_redis_was_away_is_signed_out(
-    database_url: str, redis_server: RedisServer
+    nodes: Nodes, mina: Phone, redis_server: RedisServer
 ) -> None:
-    async with (
-        two_nodes(database_url, redis_server.url) as (one, two),
-        one.phone("mina") as mina,
-        two.phone("mina", "tablet") as tablet,
-    ):
+    one, two = nodes
+    async with two.phone("mina", "tablet") as tablet:
         redis_server.kill()
         await until(lambda: not is_whole(one) and not is_whole(two))
         await mina.calls("device.revoke", device=tablet.device)
@@ -123,10 +153,9 @@ async def test_a_device_revoked_while_redis_was_away_is_signed_out(
         assert (await tablet.gets(BYE))[1] == "signed_out"
 
 
-async def test_of_a_device_that_opened_on_both_sides_the_newer_stays(
-    database_url: str, redis_server: RedisServer
-) -> None:
-    async with two_nodes(database_url, redis_server.url) as (one, two), one.phone("mina") as old:
+async def test_of_a_device_that_opened_on_both_sides_the_newer_stays(nodes: Nodes, redis_server: RedisServer) -> None:
+    one, two = nodes
+    async with nodes[0].phone("mina") as old:
         redis_server.kill()
         await until(lambda: not is_whole(one) and not is_whole(two))
         async with two.phone("mina") as new:
@@ -136,110 +165,89 @@ async def test_of_a_device_that_opened_on_both_sides_the_newer_stays(
             await new.settles()
 
 
+@pytest.mark.usefixtures("eager")
 async def test_no_fresh_cursor_passes_over_what_is_missing(
-    database_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, mina: Phone, jun: Phone, redis_server: RedisServer
 ) -> None:
-    monkeypatch.setattr(freshness, "EVERY_S", 0.05)
-    monkeypatch.setattr(freshness, "SAFE_AFTER_S", 0.0)
-    monkeypatch.setattr(redis_link, "PING_EVERY_S", 0.05)
-    async with (
-        two_nodes(database_url, redis_server.url) as (one, two),
-        one.phone("mina") as mina,
-        two.phone("jun") as jun,
-    ):
-        chat = await direct(mina, jun)
-        await mina.sends(chat, "heard")
-        await jun.gets(MSG, chat)
+    two = nodes[1]
+    chat = await direct(mina, jun)
+    await mina.sends(chat, "heard")
+    await jun.gets(MSG, chat)
 
-        async def cursor() -> str:
-            while True:
-                await jun.says(PING, 600)
-                await jun.gets(PONG)
-                if fresh := [frame[1] for frame in jun.inbox if frame[0] == SYNCED]:
-                    jun.inbox.clear()
-                    return str(fresh[-1])
+    async def cursor() -> str:
+        while True:
+            await jun.says(PING, 600)
+            await jun.gets(PONG)
+            if fresh := [frame[1] for frame in jun.inbox if frame[0] == SYNCED]:
+                jun.inbox.clear()
+                return str(fresh[-1])
 
-        jun.inbox.clear()
-        async with asyncio.timeout(10):
-            await cursor()
-        redis_server.kill()
-        await until(lambda: not is_whole(two))
-        await mina.sends(chat, "missed")
-        horizons = len(two.node.gateway.freshness._read)
-        await until(lambda: len(two.node.gateway.freshness._read) > min(horizons + 2, 15))
-        two.node.gateway.connections.copy().pop().stale = True
-        assert not [frame for frame in await jun.settles() if frame[0] == SYNCED]
-        await redis_server.start()
-        assert (await jun.gets(MSG, chat, 2))[5] == "missed"
-        assert await jun.gets(SYNCED)
+    jun.inbox.clear()
+    async with asyncio.timeout(10):
+        await cursor()
+    redis_server.kill()
+    await until(lambda: not is_whole(two))
+    await mina.sends(chat, "missed")
+    horizons = len(two.node.gateway.freshness._read)
+    await until(lambda: len(two.node.gateway.freshness._read) > min(horizons + 2, 15))
+    two.node.gateway.connections.copy().pop().stale = True
+    assert not [frame for frame in await jun.settles() if frame[0] == SYNCED]
+    await redis_server.start()
+    assert (await jun.gets(MSG, chat, 2))[5] == "missed"
+    assert await jun.gets(SYNCED)
 
 
 async def test_what_a_node_committed_and_could_not_tell_is_told_by_another(
-    database_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, mina: Phone, jun: Phone, hana: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with (
-        two_nodes(database_url, redis_server.url) as (one, two),
-        one.phone("mina") as mina,
-        two.phone("jun") as jun,
-        two.phone("hana") as hana,
-    ):
-        chat, club = await direct(mina, jun), await group(mina, jun, hana)
-        recovery = one.node.recovery
-        # The node dies right after the commit: it says nothing more, and its lock falls.
-        monkeypatch.setattr(one.node.context.committer, "_on_committed", lambda batch, dispatch: None)
-        await mina.says(SEND, 1, chat, "direct")
-        await mina.says(SEND, 2, club, "club")
-        await recovery._tasks.close()
-        recovery._disconnect()
-        assert (await jun.gets(MSG, chat))[5] == "direct"
-        assert (await jun.gets(MSG, club))[5] == "club"
-        assert (await hana.gets(MSG, club))[5] == "club"
+    one = nodes[0]
+    chat, club = await direct(mina, jun), await group(mina, jun, hana)
+    recovery = one.node.recovery
+    # The node dies right after the commit: it says nothing more, and its lock falls.
+    monkeypatch.setattr(one.node.context.committer, "_on_committed", lambda batch, dispatch: None)
+    await mina.says(SEND, 1, chat, "direct")
+    await mina.says(SEND, 2, club, "club")
+    await recovery._tasks.close()
+    recovery._disconnect()
+    assert (await jun.gets(MSG, chat))[5] == "direct"
+    assert (await jun.gets(MSG, club))[5] == "club"
+    assert (await hana.gets(MSG, club))[5] == "club"
 
 
-async def test_dispatch_log_is_empty_in_peace(database_url: str, redis_server: RedisServer) -> None:
-    async with (
-        two_nodes(database_url, redis_server.url) as (one, two),
-        one.phone("mina") as mina,
-        two.phone("jun") as jun,
-    ):
-        chat = await direct(mina, jun)
-        for number in range(20):
-            await mina.sends(chat, f"{number}")
-        club = await group(mina, jun)
-        await mina.calls("chat.update", chat=club, title="다른 이름", notice="알림")
-        await mina.calls("message.react", chat=chat, seq=1, reaction="👍")
-        await mina.calls("chat.settings", chat=club, muted=True)
-        await mina.calls("chat.leave", chat=club)
-        pool = one.node.context.pool
-        async with asyncio.timeout(10):
-            while await pool.fetchval("select count(*) from dispatch_log"):  # noqa: ASYNC110 - in the database
-                await asyncio.sleep(0.05)
-        await jun.settles()
-        assert len([frame for frame in jun.inbox if frame[0] == CHAT and frame[1] == chat]) <= 1  # nobody was caught up
+async def test_dispatch_log_is_empty_in_peace(nodes: Nodes, mina: Phone, jun: Phone) -> None:
+    one = nodes[0]
+    chat = await direct(mina, jun)
+    for number in range(20):
+        await mina.sends(chat, f"{number}")
+    club = await group(mina, jun)
+    await mina.calls("chat.update", chat=club, title="다른 이름", notice="알림")
+    await mina.calls("message.react", chat=chat, seq=1, reaction="👍")
+    await mina.calls("chat.settings", chat=club, muted=True)
+    await mina.calls("chat.leave", chat=club)
+    pool = one.node.context.pool
+    async with asyncio.timeout(10):
+        while await pool.fetchval("select count(*) from dispatch_log"):  # noqa: ASYNC110 - in the database
+            await asyncio.sleep(0.05)
+    await jun.settles()
+    assert len([frame for frame in jun.inbox if frame[0] == CHAT and frame[1] == chat]) <= 1  # nobody was caught up
 
 
 async def test_a_kick_that_a_node_could_not_tell_is_told_by_another(
-    database_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, mina: Phone, jun: Phone, hana: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with (
-        two_nodes(database_url, redis_server.url) as (one, two),
-        one.phone("mina") as mina,
-        two.phone("jun") as jun,
-        two.phone("hana") as hana,
-    ):
-        club = await group(mina, jun, hana)
+    club = await group(mina, jun, hana)
 
-        async def dies(_: Alteration) -> None:
-            raise RuntimeError("the node dies between commit and publish")
+    async def dies(_: Alteration) -> None:
+        raise RuntimeError("the node dies between commit and publish")
 
-        monkeypatch.setattr(Alteration, "tell", dies)
-        with pytest.raises(Refused, match="internal"):
-            await mina.calls("chat.kick", chat=club, users=[jun.user])
-        monkeypatch.undo()
-        while (await jun.gets(CHAT, club))[2]["kind"] != "left":
-            pass
-        while (await hana.gets(CHAT, club))[2]["rev"] != 1:  # it asks CHANGES for the rest
-            pass
-        await mina.sends(club, "secret")
-        await hana.gets(MSG, club)
-        assert not [frame for frame in await jun.settles() if frame[0] == MSG]
+    monkeypatch.setattr(Alteration, "tell", dies)
+    with pytest.raises(Refused, match="internal"):
+        await mina.calls("chat.kick", chat=club, users=[jun.user])
+    monkeypatch.undo()
+    while (await jun.gets(CHAT, club))[2]["kind"] != "left":
+        pass
+    while (await hana.gets(CHAT, club))[2]["rev"] != 1:  # it asks CHANGES for the rest
+        pass
+    await mina.sends(club, "secret")
+    await hana.gets(MSG, club)
+    assert not [frame for frame in await jun.settles() if frame[0] == MSG]
