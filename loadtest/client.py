@@ -78,6 +78,7 @@ class Client(asyncio.Protocol):
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._ref = 0
         self.number = 0  # among the users of the run
+        self.host = "load"  # as it is named to the server, or to a proxy before it
         self.synced: asyncio.Future[None] = loop.create_future()
         self.lost: asyncio.Future[None] = loop.create_future()
         self.session: dict[str, Any] = {}
@@ -217,7 +218,7 @@ class Client(asyncio.Protocol):
         query = "&".join(filter(None, (options, f"cursor={cursor}" if cursor else "")))
         query = query and f"?{query}"
         request = (
-            f"GET /v1/ws{query} HTTP/1.1\r\nHost: load\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET /v1/ws{query} HTTP/1.1\r\nHost: {self.host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
             f"Authorization: Bearer {token}\r\n\r\n"
         ).encode()

@@ -109,6 +109,7 @@ class Crew:
             local = (f"127.0.0.{FIRST_ADDRESS + number // PER_ADDRESS % ADDRESSES}", 0)
         loop = asyncio.get_running_loop()
         _, client = await loop.create_connection(make or self.place.client, host, port, local_addr=local, ssl=self._ssl)
+        client.host = f"{host}:{port}"
         return client
 
     async def connect(self) -> list[int]:

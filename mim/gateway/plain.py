@@ -1,4 +1,5 @@
-"""Plain frames, which is nearly all that clients send: one whole masked message below 64 KiB (RFC 6455 section 5.2).
+"""Plain frames, which is nearly all that clients send: whole masked messages below 64 KiB, and pings (RFC 6455
+sections 5.2 and 5.5.2), with which some clients' libraries keep a connection alive beside our own PING.
 
 They are cut out of what was read without a protocol object; anything else is for the WebSocket library.
 """
@@ -9,16 +10,18 @@ from websockets.frames import apply_mask  # type: ignore[attr-defined]  # in C w
 
 from mim.hub.prepared import BINARY, TEXT
 
-WHOLE: Final = frozenset((BINARY, TEXT))
+PING: Final = 0x89  # FIN and opcode 9
+PONG: Final = 0x8A
+PLAIN: Final = frozenset((BINARY, TEXT, PING))
 MASKED: Final = 0x80
 TWO_BYTES: Final = MASKED | 126  # the length follows in two bytes
 EIGHT_BYTES: Final = MASKED | 127  # in eight: not plain
 LEAST: Final = 6  # a head and a mask
 
 
-def split(data: bytes | bytearray) -> tuple[list[tuple[bool, bytes]], int]:
-    """The whole plain messages that `data` begins with, each with whether it is text, and where the rest begins."""
-    messages: list[tuple[bool, bytes]] = []
+def split(data: bytes | bytearray) -> tuple[list[tuple[int, bytes]], int]:
+    """The plain frames that `data` begins with, each with its first byte, and where the rest begins."""
+    frames: list[tuple[int, bytes]] = []
     start, size = 0, len(data)
     while size - start >= LEAST and may_be_plain(head := data[start], second := data[start + 1]):
         if second == TWO_BYTES:
@@ -31,11 +34,11 @@ def split(data: bytes | bytearray) -> tuple[list[tuple[bool, bytes]], int]:
             end = body + second - MASKED
         if end > size:
             break
-        messages.append((head == TEXT, apply_mask(data[body:end], data[mask:body])))
+        frames.append((head, apply_mask(data[body:end], data[mask:body])))
         start = end
-    return messages, start
+    return frames, start
 
 
 def may_be_plain(head: int, second: int = MASKED) -> bool:
     """Whether a frame that begins with this byte, or these two, is or becomes a plain one."""
-    return head in WHOLE and MASKED <= second < EIGHT_BYTES
+    return head in PLAIN and MASKED <= second < (TWO_BYTES if head == PING else EIGHT_BYTES)

@@ -18,11 +18,11 @@ from websockets.server import ServerProtocol
 
 from mim.gateway import handshake, plain
 from mim.gateway.outbox import Outbox
+from mim.gateway.plain import PING, PONG
 from mim.hub.prepared import BINARY, TEXT, message
 from mim.wire.codec import MAX_FRAME_BYTES
 
 PACE_BYTES: Final = 64 * 1024  # unsent bytes above which replies and sync wait for the reader
-PONG_HEAD: Final = 0x8A  # a WebSocket pong; a closing connection, which may be a flood of pings, gets no more of them
 WS_LOGGER: Final = logging.getLogger("websockets.server")
 
 
@@ -212,9 +212,12 @@ class WebSocket(asyncio.Protocol):
         if self._unread is not None:
             self._unread += data
             data, self._unread = self._unread, None
-        messages, end = plain.split(data)
-        for text, payload in messages:
-            self.take(text, payload)
+        frames, end = plain.split(data)
+        for head, payload in frames:
+            if head != PING:
+                self.take(head == TEXT, payload)
+            elif not self._closing:
+                self.put(message(PONG, payload))
         if end == len(data):
             return
         if self._ws is None and plain.may_be_plain(*data[end : end + 2]):
@@ -248,7 +251,7 @@ class WebSocket(asyncio.Protocol):
         for data in ws.data_to_send():
             if not data:
                 self.hang_up()
-            elif not (self._closing and data[0] == PONG_HEAD):
+            elif not (self._closing and data[0] == PONG):  # what may be a flood of pings gets no more of them
                 self._transport.write(data)
         self.sent_more()
 

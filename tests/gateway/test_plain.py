@@ -167,7 +167,11 @@ async def test_the_library_is_there_only_for_who_needs_it() -> None:
     assert recorder._handshake is None
     recorder.hears([wrap(b"two")[4:]])
     assert recorder._unread is None
-    recorder.hears([wrap(b"", WS_PING)])
+    recorder.hears([wrap(b"alive", WS_PING)[:5]])
+    recorder.hears([wrap(b"alive", WS_PING)[5:]])
+    assert recorder._ws is None
+    assert bytes(recorder.wire.written) == b"\x8a\x05alive"
+    recorder.hears([wrap(b"", WS_PONG)])
     assert recorder._ws is not None
 
 
