@@ -54,6 +54,7 @@ log = structlog.get_logger("mim.app")
 REVIVE_EVERY_S = 5.0  # each look starts a program
 LAST_COMMITS_S = 2.0
 PUSH_POOL = 4  # connections: a fan-out of notifications takes none of those that people wait for
+SESSION_POOL = 2  # connections: sessions that open are asked for by key, many in one query
 PART_CLOSE_S = 3.0
 POOL_CLOSE_S = 5.0
 PUSH_POOL_CLOSE_S = 1.0
@@ -131,8 +132,10 @@ async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> 
         parts.push_async_callback(_close_pool, pool, POOL_CLOSE_S)
         push_pool = await open_pool(url, PUSH_POOL, BY_KEY)
         parts.push_async_callback(_close_pool, push_pool, PUSH_POOL_CLOSE_S)
+        sessions = await open_pool(url, SESSION_POOL, BY_KEY)
+        parts.push_async_callback(_close_pool, sessions, PUSH_POOL_CLOSE_S)
         http = await parts.enter_async_context(httpx.AsyncClient(timeout=5))
-        node = _build(settings, url, clock or SystemClock(), pool, push_pool, http, await new_node(pool))
+        node = _build(settings, url, clock or SystemClock(), (pool, sessions, push_pool), http, await new_node(pool))
         figures = _figures(node)
         figures.register()
         parts.callback(figures.unregister)
@@ -141,9 +144,10 @@ async def run_node(settings: Settings, url: str, clock: Clock | None = None) -> 
 
 
 def _build(
-    settings: Settings, url: str, clock: Clock, pool: Pool, push_pool: Pool, http: httpx.AsyncClient, number: int
+    settings: Settings, url: str, clock: Clock, pools: tuple[Pool, Pool, Pool], http: httpx.AsyncClient, number: int
 ) -> Node:
-    """Put the parts together; nothing runs yet. `number` is the node's."""
+    """Put the parts together; nothing runs yet. `pools` are for queries, sessions and push; `number` is the node's."""
+    pool, sessions, push_pool = pools
     redis_url = secret(settings.redis_url)
     bus: Bus = RedisBus(redis_url, clock) if redis_url else LocalBus()
     hub = Hub(bus)
@@ -156,12 +160,12 @@ def _build(
         batch=settings.commit_batch, queue=settings.commit_queue, wait_s=settings.commit_wait_s,
     )  # fmt: skip
     identity = Identity(
-        pool, settings, clock, LogSms(), http,
+        pool, settings, clock, LogSms(), http, sessions=sessions,
         on_revoked=lambda user, device: _device_gone(publisher, user, device),
         on_added=lambda user, device: _device_note(publisher, user, device, "added"),
     )  # fmt: skip
     context = Context(
-        settings=settings, clock=clock, pool=pool, bus=bus, publisher=publisher, committer=committer,
+        settings=settings, clock=clock, pool=pool, sessions=sessions, bus=bus, publisher=publisher, committer=committer,
         dispatches=dispatches, push=push, identity=identity, sending=sending,
         reading=Reading(pool, publisher, clock), typing=TypingSignals(pool, publisher, clock),
         finds=RateLimiter(settings.find_per_hour / 3600, settings.find_per_hour),

@@ -11,18 +11,45 @@ from mim.auth.jwks import JwksKeys
 from mim.auth.keys import ServerKeys
 from mim.auth.refresh import RefreshTokens, Superseded, Tokens
 from mim.auth.sms import SmsProvider
-from mim.auth.storage import storage
+from mim.auth.storage import bounded_storage, storage
 from mim.auth.texts import clean_name, normalise_phone
 from mim.auth.tokens import Principal, Revoked, is_own, issue, read_own, refuse
 from mim.clock import Clock
 from mim.config import Settings
 from mim.errors import Code, PeerError
-from mim.store import accounts
+from mim.store import accounts, entering
 from mim.store.accounts import Login, Transaction
 from mim.store.db import Pool
+from mim.store.entering import Claim, Entry
+from mim.store.together import Together
 
 # `device.list` shows when a device was seen; to the minute is not worth a write at every login.
 TOUCH_S = 300
+
+ENTERING_QUERIES = 2  # under way
+ENTERING_TOKENS = 32  # in one of them
+
+NO_DEVICE = "token: its device does not exist; sign in again"
+
+
+class Entrance(Struct, frozen=True):
+    """Who comes in with a socket, until which second since 1970, and the groups in which the user was present (chat to
+    the first seq the user may see) when `xid` was the oldest transaction under way.
+    """
+
+    user: int
+    device: int
+    exp: int
+    groups: dict[int, int]
+    xid: int
+
+
+class Proof(Struct, frozen=True):
+    """What a sound token says, before anybody was asked whether there is such a device; `app` for an app's token."""
+
+    claim: Claim
+    exp: int
+    app: AppClaims | None = None
 
 
 class SignIn(Struct, frozen=True):
@@ -41,7 +68,8 @@ def _ignore(user: int, device: int) -> None:
 class Identity:
     """Signs people in and tells who a token is.
 
-    `http` fetches the JWKS and stays the caller's to close. `on_revoked(user, device)` is called after a
+    `http` fetches the JWKS and stays the caller's to close. `sessions` are connections for :meth:`enter`, else `pool`
+    serves it too. `on_revoked(user, device)` is called after a
     device was revoked for whatever reason, so that its sockets can be closed; `on_added(user, device)` after
     one was signed in for the first time. Both must not block. Every method raises PeerError only,
     `unavailable` among them while Postgres does not answer.
@@ -55,6 +83,7 @@ class Identity:
         sms: SmsProvider,
         http: httpx.AsyncClient,
         *,
+        sessions: Pool | None = None,
         on_revoked: Callable[[int, int], None] = _ignore,
         on_added: Callable[[int, int], None] = _ignore,
     ) -> None:
@@ -65,11 +94,16 @@ class Identity:
         self._codes = Codes(pool, settings, clock, sms)
         self._jwks = JwksKeys(settings.jwks_url, http, clock) if settings.jwks_url else None
         self._app = AppTokens(settings, self._jwks)
+        self._sessions = sessions or pool
+        self._entering: Together[Claim, Entry | None] = Together(
+            self._enter, at_once=ENTERING_QUERIES, most=ENTERING_TOKENS
+        )
         self._on_revoked = on_revoked
         self._on_added = on_added
 
     async def close(self) -> None:
         """End what runs in the background."""
+        await self._entering.close()
         if self._jwks is not None:
             await self._jwks.close()
 
@@ -126,22 +160,44 @@ class Identity:
         Raises Revoked for a sound token of a revoked device, else PeerError `unauthorized` with what is wrong
         with the token, or `unavailable`. One query, unless the device is new.
         """
-        now = self._clock.now()
-        if is_own(token):
-            keys = await self._keys.load()
-            own = read_own(token, keys.access, int(now))
-            exp = own.exp
-            async with storage():
-                login = await accounts.read_device(self._pool, own.u, own.d, int(now), TOUCH_S)
-            if login is None:
-                refuse("token: its device does not exist; sign in again")
-        else:
-            claims = await self._app.read(token, now)
-            exp = claims.ends
-            login = await self._find_install(claims, int(now))
+        proof, now = await self._prove(token), int(self._clock.now())
+        async with storage():
+            if proof.app is not None:
+                login = await accounts.read_install(self._pool, proof.app.sub, proof.app.dev, now, TOUCH_S)
+                login = login or await self._first_sight(proof.app, now)
+            else:
+                user, device = proof.claim.user or 0, proof.claim.device or 0
+                login = await accounts.read_device(self._pool, user, device, now, TOUCH_S)
+        if login is None:
+            refuse(NO_DEVICE)
         if login.revoked:
             raise Revoked
-        return Principal(login.user, login.device, exp, login.name)
+        return Principal(login.user, login.device, proof.exp, login.name)
+
+    async def enter(self, token: str) -> Entrance:
+        """The same for a socket, with what it must listen to. Those who come together are asked for in one query."""
+        proof = await self._prove(token)
+        with bounded_storage():
+            entry = await self._entering.ask(proof.claim)
+            if entry is None and proof.app is not None:
+                async with storage():
+                    await self._first_sight(proof.app, int(self._clock.now()))
+                entry = await self._entering.ask(proof.claim)
+        if entry is None:
+            refuse(NO_DEVICE)
+        if entry.revoked:
+            raise Revoked
+        return Entrance(entry.user, entry.device, proof.exp, entry.groups, entry.xid)
+
+    async def _prove(self, token: str) -> Proof:
+        if is_own(token):
+            own = read_own(token, (await self._keys.load()).access, int(self._clock.now()))
+            return Proof(Claim(user=own.u, device=own.d), own.exp)
+        claims = await self._app.read(token, self._clock.now())
+        return Proof(Claim(sub=claims.sub, install=claims.dev), claims.ends, claims)
+
+    async def _enter(self, claims: list[Claim]) -> list[Entry | None]:
+        return await entering.enter(self._sessions, claims, int(self._clock.now()), TOUCH_S)
 
     async def renew(self, principal_user: int, principal_device: int, token: str) -> int:
         """The end of a session that shows a new token, in seconds since 1970.
@@ -160,11 +216,6 @@ class Identity:
         if not found:
             raise PeerError(Code.NOT_FOUND, "device: not one of yours; see device.list")
         self._on_revoked(user, device)
-
-    async def _find_install(self, claims: AppClaims, now: int) -> Login:
-        async with storage():
-            login = await accounts.read_install(self._pool, claims.sub, claims.dev, now, TOUCH_S)
-            return login or await self._first_sight(claims, now)
 
     async def _first_sight(self, claims: AppClaims, now: int) -> Login:
         name = clean_name(claims.name or "")

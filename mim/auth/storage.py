@@ -4,8 +4,8 @@ A phone that is told `unauthorized` signs out; one that is told `unavailable` tr
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 
@@ -21,9 +21,16 @@ RETRY_MS = 2_000
 @asynccontextmanager
 async def storage() -> AsyncIterator[None]:
     """Bound what runs inside by PATIENCE_S; raise PeerError `unavailable` when Postgres does not answer."""
-    try:
+    with bounded_storage():
         async with asyncio.timeout(PATIENCE_S):
             yield
+
+
+@contextmanager
+def bounded_storage() -> Iterator[None]:
+    """The same for what has a bound of its own."""
+    try:
+        yield
     except UNAVAILABLE as exc:
         log.warning("storage is away", error=type(exc).__name__)
         raise PeerError(Code.UNAVAILABLE, "storage is down; try again shortly", RETRY_MS) from exc

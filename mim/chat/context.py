@@ -21,11 +21,12 @@ from mim.wire.rate import RateLimiter
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The node's services, below the gateway and the HTTP app."""
+    """The node's services, below the gateway and the HTTP app. `sessions` are connections for sessions that open."""
 
     settings: Settings
     clock: Clock
     pool: Pool
+    sessions: Pool
     bus: Bus
     publisher: Publisher
     committer: Committer

@@ -4,14 +4,18 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from mim.chat.context import Context
+from mim.chat.freshness import Freshness
 from mim.chat.history import message_frame
 from mim.store import chats, messages, sync
 from mim.store.sync import Changed as Changed
-from mim.store.sync import Horizon
+from mim.store.sync import Horizon, Resume
+from mim.store.together import Together
 from mim.wire.frames import ChatFrame, ReadBy
 
 NEWEST: Final = 50  # messages of a chat in a sync
 CHATS_AT_ONCE: Final = 20
+QUERIES: Final = 2  # under way for sessions that open
+SESSIONS: Final = 16  # in one of them
 
 # `at` is the second in which a message's batch was committed, the cursor's second is read a little before or
 # after: what is told twice is dropped by the client, what is not told would be a gap for it to fetch.
@@ -23,14 +27,33 @@ async def groups(context: Context, user: int, device: int) -> dict[int, int] | N
     return await chats.groups_of(context.pool, user, device)
 
 
-async def missed(context: Context, user: int, cursor: str | None, system: int) -> Changed:
-    """What changed since the cursor; everything without one, or with one that database `system` cannot vouch for."""
-    return await changed(context, user, sync.parse_cursor(cursor) if cursor else None, system)
+class Missing:
+    """Reads what sessions that open missed, for all that come at a time together."""
+
+    def __init__(self, context: Context, freshness: Freshness) -> None:
+        self._pool = context.sessions
+        self._freshness = freshness
+        self._together: Together[Resume, Changed | None] = Together(self._read, at_once=QUERIES, most=SESSIONS)
+
+    async def since(self, user: int, device: int, cursor: str | None, known: int) -> Changed | None:
+        """What changed since the cursor; everything without one, or with one that the database cannot vouch for. None
+        for a revoked device. `known`: the oldest transaction that was under way when the user's groups were read.
+        """
+        since = sync.parse_cursor(cursor) if cursor else None
+        return await self._together.ask(Resume(user, device, since, known))
+
+    async def close(self) -> None:
+        """Read no more."""
+        await self._together.close()
+
+    async def _read(self, resumes: list[Resume]) -> list[Changed | None]:
+        return await sync.changed(self._pool, resumes, self._freshness.system)
 
 
-async def changed(context: Context, user: int, since: Horizon | None, system: int) -> Changed:
-    """What changed since a horizon of database `system`."""
-    return await sync.changed(context.pool, user, since, system)
+async def changed(context: Context, user: int, device: int, since: Horizon | None, system: int) -> Changed | None:
+    """What changed since a horizon of database `system`. None for a revoked device."""
+    (found,) = await sync.changed(context.pool, [Resume(user, device, since)], system)
+    return found
 
 
 async def frames(context: Context, user: int, changed: Changed) -> AsyncIterator[list[Any]]:

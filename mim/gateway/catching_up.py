@@ -165,7 +165,12 @@ class CatchingUp:
             return
         await self._hub.join(connection, groups)
         context.publisher.claim_device(connection.device, connection.id, connection.opened, again=True)
-        changed = await syncing.changed(context, connection.user, since, self._freshness.system)
+        changed = await syncing.changed(
+            context, connection.user, connection.device, since, self._freshness.system
+        )  # fmt: skip
+        if changed is None:
+            connection.evict(CloseReason.SIGNED_OUT)
+            return
         async with _reading(connection):
             async for frames in syncing.frames(context, connection.user, changed):
                 await connection.write_paced(frames)

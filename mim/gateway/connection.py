@@ -290,6 +290,12 @@ class Connection(WebSocket):
         self.expires = expires
         self._host.watch(self)
 
+    def forget_held(self) -> None:
+        """Drop the live frames that wait for READY: what they tell is about to be read."""
+        if self._held_out is not None:
+            self._held_out.clear()
+            self._held_bytes = 0
+
     def begin(self, ready: ServerFrame) -> None:
         """Send READY, then what was held back, and take what the client sent meanwhile."""
         if self._closing:

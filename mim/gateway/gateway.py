@@ -86,6 +86,7 @@ class Gateway:
         for connection in list(self.connections):
             connection.abort()
         await self.tasks.close()
+        await self._opening.close()
         await self.catching_up.close()
         await self.wheel.close()
         await self.freshness.close()

@@ -1,13 +1,16 @@
 """From HELLO to SYNCED (proto/session.md#opening).
 
-The order closes the races: the connection listens to its topics before the rows are read that tell what it missed,
-and a commit is visible before it is published. So a message is in the sync, or delivered live, or both.
+Two queries: who it is, with the groups to listen to; and, once it listens, what it missed. The order closes the races:
+a commit is visible before it is published, so a message is in the sync, or delivered live, or both. What happened
+between the two queries is told by the second: a revocation, and groups that came or went; then it is asked again.
 """
+
+from typing import Final
 
 from prometheus_client import Histogram
 from websockets.http11 import Response
 
-from mim.auth import Principal, Revoked
+from mim.auth import Entrance, Revoked
 from mim.chat import syncing
 from mim.chat.calls import peer_error
 from mim.chat.context import Context
@@ -29,6 +32,8 @@ OPEN_SECONDS = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10),
 )
 
+AT_ONCE: Final = 32  # as many as the queries for those who come together hold
+
 
 class Opening:
     """Opens sessions on this node."""
@@ -38,10 +43,14 @@ class Opening:
         self._hub = hub
         self._freshness = freshness
         self._catching_up = catching_up
-        settings = context.settings
+        self._missing = syncing.Missing(context, freshness)
         self.turns = Turns(
-            context.clock, at_once=settings.database_pool, patience_s=settings.hello_timeout_s / 2
+            context.clock, at_once=AT_ONCE, patience_s=context.settings.hello_timeout_s / 2
         )  # fmt: skip
+
+    async def close(self) -> None:
+        """Open nothing more."""
+        await self._missing.close()
 
     async def open_session(self, connection: Connection, hello: Hello, response: Response | None) -> None:
         """Authenticate, subscribe, say READY and sync; or refuse with the code that says why. Never raises."""
@@ -66,48 +75,53 @@ class Opening:
             opened = await self._begin(connection, hello, response, ref)
         if opened is None:
             return
-        principal, changed = opened
-        async for frames in syncing.frames(context, principal.user, changed):
+        entrance, changed = opened
+        async for frames in syncing.frames(context, entrance.user, changed):
             await connection.write_paced(frames)
         connection.synced(changed.horizon)
         self._catching_up.opened(connection)
 
     async def _begin(
         self, connection: Connection, hello: Hello, response: Response | None, ref: int
-    ) -> tuple[Principal, Changed] | None:
+    ) -> tuple[Entrance, Changed] | None:
         """Up to READY; what the client missed is read, and not written yet. None for who left meanwhile."""
         context = self._context
-        principal = await context.identity.authenticate(hello.token)
+        entrance = await context.identity.enter(hello.token)
         if connection.is_closing:
             return None
-        caller = Caller(principal.user, principal.device, connection.id)
-        connection.become(caller, principal.exp, recv=hello.options.recv)
-        await self._listen(connection, principal)
-        changed = await syncing.missed(context, principal.user, hello.cursor, self._freshness.system)
+        caller = Caller(entrance.user, entrance.device, connection.id)
+        connection.become(caller, entrance.exp, recv=hello.options.recv)
+        await self._hub.attach_user(connection, entrance.user, entrance.device, entrance.groups)
+        context.publisher.claim_device(entrance.device, connection.id, connection.opened)
+        changed = await self._read(connection, entrance, hello.cursor)
         if connection.is_closing:
             return None
         if response is not None:
             connection.respond(response)
-        connection.begin(Ready(ref, self._session(principal, resumed=changed.since is not None)))
-        return principal, changed
+        connection.begin(Ready(ref, self._session(entrance, resumed=changed.since is not None)))
+        return entrance, changed
 
-    async def _listen(self, connection: Connection, principal: Principal) -> None:
-        """Listen to the user's topics, put out an older connection of the device, then read which groups there are.
+    async def _read(self, connection: Connection, entrance: Entrance, cursor: str | None) -> Changed:
+        """What the client missed, read while it listened to all groups of its user and to no others.
 
-        The groups are read after the device's topic is heard, so a revocation is either seen here or heard there.
+        It began to listen to those that there were a moment ago. When one came or went since then, it is read again,
+        and what was heard so far is let go: as if the client had come a moment later.
         """
-        await self._hub.attach_user(connection, principal.user, principal.device)
-        self._context.publisher.claim_device(principal.device, connection.id, connection.opened)
-        groups = await syncing.groups(self._context, principal.user, principal.device)
-        if groups is None:
-            raise Revoked
-        await self._hub.join(connection, groups)
+        while True:
+            changed = await self._missing.since(entrance.user, entrance.device, cursor, entrance.xid)
+            if changed is None:
+                raise Revoked
+            groups = changed.groups(self._hub.groups_of(connection))
+            if not await self._hub.join(connection, groups) or connection.is_closing:
+                return changed
+            connection.forget_held()
+            self._hub.reads_groups(connection)
 
-    def _session(self, principal: Principal, *, resumed: bool) -> ReadySession:
+    def _session(self, entrance: Entrance, *, resumed: bool) -> ReadySession:
         settings = self._context.settings
         return ReadySession(
-            user=principal.user,
-            device=principal.device,
+            user=entrance.user,
+            device=entrance.device,
             time=self._context.now(),
             resumed=resumed,
             keepalive=(settings.keepalive_min_s, settings.keepalive_max_s),

@@ -60,7 +60,7 @@ class Hub:
         self._topics: dict[str, dict[Listener, int]] = {}
         self._topics_of: dict[Listener, list[str]] = {}
         # By listeners whose groups are being read: what they joined (True) and left (False) since.
-        self._told: dict[Listener, dict[str, bool]] = {}
+        self._told: dict[Listener, dict[int, bool]] = {}
         self._recovery: Recovery | None = None
         self.deliveries = 0
         bus.listen(self.deliver, self._restored)
@@ -84,26 +84,31 @@ class Hub:
         """The groups of an attached `listener` are about to be read, for :meth:`join`."""
         self._told[listener] = {}
 
-    async def join(self, listener: Listener, groups: Mapping[int, int]) -> None:
+    async def join(self, listener: Listener, groups: Mapping[int, int]) -> bool:
         """Let an attached `listener` hear these groups (chat to first seq) and no others.
 
-        What Join and Leave told since :meth:`reads_groups` is newer than what was read, and wins.
+        What Join and Leave told since :meth:`reads_groups` is newer than what was read, and wins. True when they told
+        anything, or the listener did not hear the same groups before.
         """
         told = self._told.pop(listener, {})
-        known = [topic for topic in self._topics_of.get(listener, ()) if topic.startswith("c:")]
-        topics = {chat_topic(chat): first for chat, first in groups.items()}
-        for topic in known:
-            if topic not in topics and not told.get(topic):
-                self._drop(listener, topic)
-        fresh = [topic for topic in topics if topic not in known and topic not in told]
-        for topic in fresh:
-            self._add(listener, topic, topics[topic])
-        if fresh:
+        known = self.groups_of(listener)
+        gone = [chat for chat in known if chat not in groups and not told.get(chat)]
+        altered = {
+            chat: first for chat, first in groups.items() if chat not in told and known.get(chat) != first
+        }  # fmt: skip
+        for chat in gone:
+            self._drop(listener, chat_topic(chat))
+        for chat, first in altered.items():
+            self._add(listener, chat_topic(chat), first)
+        if fresh := [chat_topic(chat) for chat in altered if chat not in known]:
             await self._bus.subscribe(fresh)
+        return bool(told or gone or altered)
 
-    async def attach_user(self, listener: Listener, user: int, device: int) -> None:
-        """Let `listener` hear what is for its user and for its device."""
-        await self.attach(listener, {device_topic(device): 1, user_topic(user): 1})
+    async def attach_user(self, listener: Listener, user: int, device: int, groups: Mapping[int, int]) -> None:
+        """Let `listener` hear what is for its device, its user, and in these groups (chat to first seq)."""
+        topics = {device_topic(device): 1, user_topic(user): 1}
+        topics.update((chat_topic(chat), first) for chat, first in groups.items())
+        await self.attach(listener, topics)
 
     def detach(self, listener: Listener) -> None:
         """Forget a connection that is gone."""
@@ -113,6 +118,11 @@ class Hub:
     def on_topic(self, topic: str) -> list[Listener]:
         """The connections that listen to a topic."""
         return list(self._topics.get(topic, ()))
+
+    def groups_of(self, listener: Listener) -> dict[int, int]:
+        """The groups that a listener hears: chat to the first seq it may see."""
+        topics = [topic for topic in self._topics_of.get(listener, ()) if topic.startswith("c:")]
+        return {int(topic[2:]): self._topics[topic][listener] for topic in topics}
 
     def groups(self) -> list[int]:
         """The groups that somebody here listens to."""
@@ -158,12 +168,12 @@ class Hub:
                 topic = chat_topic(chat)
                 for listener in listeners:
                     self._add(listener, topic, first)
-                    self._note(listener, topic, joined=True)
+                    self._note(listener, chat, joined=True)
                 self._listen_late(chat, topic, rev)
             case Leave(chat):
                 topic = chat_topic(chat)
                 for listener in listeners:
-                    self._note(listener, topic, joined=False)
+                    self._note(listener, chat, joined=False)
                     if topic in self._topics_of.get(listener, ()):
                         self._drop(listener, topic)
             case CloseDevice() as claim:
@@ -187,9 +197,9 @@ class Hub:
         if self._recovery is not None:
             self._recovery.restored(since)
 
-    def _note(self, listener: Listener, topic: str, *, joined: bool) -> None:
+    def _note(self, listener: Listener, chat: int, *, joined: bool) -> None:
         if listener in self._told:
-            self._told[listener][topic] = joined
+            self._told[listener][chat] = joined
 
     def _drop(self, listener: Listener, topic: str) -> None:
         self._topics_of[listener].remove(topic)

@@ -6,7 +6,9 @@ visible then has an id at or above the horizon, so nothing can fall between two 
 cursor also names the database, so that one of another database, or of one restored elsewhere, is recognised.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from msgspec import Struct
@@ -64,29 +66,70 @@ class Changed(Struct, frozen=True):
     since: Horizon | None  # what it resumed from; None: everything is told
     chats: list[tuple[int, ChatState]]
 
+    def groups(self, known: Mapping[int, int]) -> dict[int, int]:
+        """The groups of the user now (chat to first seq), who was in the `known` ones at or after `since`."""
+        groups = {} if self.since is None else dict(known)
+        for chat, state in self.chats:
+            if state.kind == "group":
+                groups[chat] = state.first
+            else:
+                groups.pop(chat, None)
+        return groups
 
-async def changed(db: Pool | Connection, user: int, since: Horizon | None, system: int) -> Changed:
-    """Every chat whose state or messages changed for the user since a horizon; all present ones without.
+
+class Resume(Struct, frozen=True):
+    """Whose sync is wanted, from which horizon on; `known` is the oldest transaction that was under way when the
+    user's groups were read, so that the sync tells at least which came and went since then.
+    """
+
+    user: int
+    device: int
+    since: Horizon | None
+    known: int | None = None
+
+    def xid(self, system: int) -> str | None:
+        """From which transaction on; None for everything, as without a cursor that database `system` vouches for."""
+        if self.since is None or self.since.system != system:
+            return None
+        return str(self.since.xid if self.known is None else min(self.since.xid, self.known))
+
+
+async def changed(db: Pool | Connection, resumes: Sequence[Resume], system: int) -> list[Changed | None]:
+    """For each, every chat whose state or messages changed for the user since the horizon; all present ones without.
+    None for a revoked device.
 
     A horizon that database `system` cannot vouch for counts as none, and the answer says so. One statement, so
     the rows and the new horizon are of one snapshot.
     """
-    xid = since.xid if since is not None and since.system == system else None
+    xids = [resume.xid(system) for resume in resumes]
     rows = await db.fetch(
-        f"""select h.at as horizon_at, h.xid as horizon_xid, s.* from ({HORIZON}) h left join (
+        f"""select i.ord, d.id is not null as is_valid, h.at as horizon_at, h.xid as horizon_xid, s.*
+            from unnest($1::bigint[], $2::bigint[], $3::text[]::xid8[]) with ordinality
+                 as i(user_id, device_id, since, ord)
+            cross join ({HORIZON}) h
+            left join device d on d.id = i.device_id and d.user_id = i.user_id and d.revoked is null
+            left join lateral (
                 {STATE.replace("select", "select c.active,", 1)}
-                where m.user_id = $1 and case when $2::text is null then m.left_at is null else
-                    m.touched >= $2::text::xid8 or (m.left_at is null and c.touched >= $2::text::xid8) end
-            ) s on true order by s.active desc, s.chat_id desc""",
-        user, None if xid is None else str(xid),
+                where m.user_id = d.user_id and case when i.since is null then m.left_at is null else
+                    m.touched >= i.since or (m.left_at is null and c.touched >= i.since) end
+            ) s on true
+            order by i.ord, s.active desc, s.chat_id desc""",
+        [resume.user for resume in resumes], [resume.device for resume in resumes], xids,
     )  # fmt: skip
-    if (
-        xid is not None and xid > rows[0]["horizon_xid"]
-    ):  # from a later history of this database than the one it has now
-        return await changed(db, user, None, system)
-    now = Horizon(rows[0]["horizon_at"], rows[0]["horizon_xid"], system)
-    chats = [(row["chat_id"], state_of(row)) for row in rows if row["chat_id"] is not None]
-    return Changed(now, since if xid is not None else None, chats)
+    found: list[Changed | None] = []
+    for _, group in groupby(rows, key=itemgetter("ord")):
+        own = list(group)
+        resume, xid = resumes[len(found)], xids[len(found)]
+        if not own[0]["is_valid"]:
+            found.append(None)
+        elif resume.since is not None and xid is not None and resume.since.xid > own[0]["horizon_xid"]:
+            # from a later history of this database than the one it has now
+            found += await changed(db, [Resume(resume.user, resume.device, None)], system)
+        else:
+            now = Horizon(own[0]["horizon_at"], own[0]["horizon_xid"], system)
+            chats = [(row["chat_id"], state_of(row)) for row in own if row["chat_id"] is not None]
+            found.append(Changed(now, None if xid is None else resume.since, chats))
+    return found
 
 
 async def read_since(db: Pool | Connection, user: int, xid: int) -> list[tuple[int, int, int]]:
