@@ -26,6 +26,7 @@ from mim import __version__
 HERE: Final = Path(__file__).parent
 CARDS: Final = 8
 ROUNDS: Final = 12  # up to which each has a column
+PART: Final = "of it "  # is in the names of figures that are in another one
 SURROUNDINGS: Final = "share of a core"  # ends the names of figures about the measuring, not about the server
 UNITS: Final = {"ms", "µs", "s", "KiB", "bytes", "min"}
 
@@ -123,7 +124,7 @@ def _cards(report: Report) -> Iterator[Element]:
     """The figures that one looks for first: the first of the scenario, and the latencies."""
     named = [
         name for name in report.medians()
-        if not name.startswith((" ", *report.latencies)) and not name.endswith(SURROUNDINGS)
+        if not name.startswith((" ", *report.latencies)) and not name.endswith(SURROUNDINGS) and PART not in name
     ]  # fmt: skip
     for name in named[:CARDS]:
         values = report.of(name)
@@ -137,12 +138,10 @@ def _cards(report: Report) -> Iterator[Element]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """The name without its unit, and that: "CPU µs/message" is of CPU/message, in µs."""
-    for word in name.split(" ")[::-1]:
-        unit, slash, of = word.partition("/")
-        if unit in UNITS and word != name:
-            return name.replace(f" {word}", slash + of, 1), unit
-    return name, ""
+    """The name without the unit at its end, and that: "CPU µs/message" is of CPU/message, in µs."""
+    of, _, last = name.rpartition(" ")
+    unit, slash, each = last.partition("/")
+    return (of + slash + each, unit) if of and unit in UNITS else (name, "")
 
 
 def _card(label: str, value: str, unit: str, spread: str) -> Element:
@@ -157,24 +156,21 @@ def _card(label: str, value: str, unit: str, spread: str) -> Element:
 
 def _rounds(report: Report) -> Element:
     count = len(report.rounds)
-    each = range(count) if 1 < count <= ROUNDS else ()
-    heads = ["figure", "median", "least", "most", *(f"round {number + 1}" for number in each)]
-    rows = []
-    for name, middle in report.medians().items():
-        values = report.of(name)
-        by_round = (report.rounds[number].get(name) for number in each)
-        rows.append(
-            element(
-                "tr",
-                element("th", name.strip(), scope="row"),
-                element("td", short(middle), class_="middle"),
-                element("td", short(min(values))),
-                element("td", short(max(values))),
-                *(element("td", "–" if value is None else short(value), class_="each") for value in by_round),
-                class_="part" if name.startswith(" ") else None,
-            )
-        )
-    return _table("Figures by round", heads, rows)
+    each = range(count if 1 < count <= ROUNDS else 0)
+    heads = ["median", "least", "most", *(f"round {number + 1}" for number in each)] if count > 1 else ["value"]
+    return _table("Figures", ["figure", *heads], [_row(report, name, each) for name in report.medians()])
+
+
+def _row(report: Report, name: str, each: Sequence[int]) -> Element:
+    values = report.of(name)
+    cells = [element("td", short(statistics.median(values)), class_="middle")]
+    if len(report.rounds) > 1:
+        cells += [element("td", short(value)) for value in (min(values), max(values))]
+    for number in each:
+        value = report.rounds[number].get(name)
+        cells.append(element("td", "–" if value is None else short(value), class_="each"))
+    head = element("th", name.strip(), scope="row")
+    return element("tr", head, *cells, class_="part" if name.startswith(" ") else None)
 
 
 def _latencies(report: Report) -> Element:
