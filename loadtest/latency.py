@@ -9,7 +9,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from hdrh.histogram import HdrHistogram
+try:
+    from hdrh.histogram import HdrHistogram
+except ModuleNotFoundError as exc:
+    raise ModuleNotFoundError("load tests need hdrhistogram: `make load`, or pip install -e '.[load]'") from exc
 
 LEAST_US: Final = 1
 MOST_US: Final = 100_000_000
