@@ -26,7 +26,9 @@ from loadtest.scenarios.mobile import LATE, Seed, figures_of
 from loadtest.server import Memory, PrivateServer, Target
 
 QUARTERS: Final = 4
-FAULTS: Final = 8  # in the two quarters in the middle
+FAULTS: Final = 8  # in the two quarters in the middle, or fewer in a short run
+SPARE_S: Final = 600.0
+FAULT_S: Final = 20.0  # for each: a node has to come back, and everybody to it
 TENTH: Final = 0.1
 AWAY_S: Final = 2.0  # how long a killed node stays away
 MIB: Final = 1024  # in KiB
@@ -37,6 +39,7 @@ MEMORY_SHARE: Final = 0.15
 POSTGRES_MIB: Final = 256.0  # its buffers fill up as tables grow: 128 MiB, and what each backend has cached
 FILES: Final = 16  # descriptors: pools may grow to their size
 DRIFT: Final = 2.0
+MANY: Final = 1000  # deliveries of a quarter; of fewer nothing is said
 CLOSED_S: Final = 10.0  # until the server has closed what its clients closed
 
 
@@ -58,14 +61,13 @@ class Growth(NamedTuple):
         return f"{self.what}: {self.before:,.1f}, then {self.after:,.1f}, at most {self.most:,.1f} {self.unit}"
 
 
-def faults_of(nodes: int, *, private: bool) -> list[str]:
+def faults_of(nodes: int, duration_s: float, *, private: bool) -> list[str]:
     """What happens, one after the other: `phones`, `node N`, `redis`."""
     kinds = ["phones"]
     if private:
-        kinds += [f"node {number}" for number in range(nodes)]
-        if nodes > 1:
-            kinds.append("redis")
-    return [kinds[number % len(kinds)] for number in range(FAULTS)]
+        kinds = [f"node {number}" for number in range(nodes)] + (["redis"] if nodes > 1 else []) + kinds
+    count = max(2, min(FAULTS, int(duration_s / 2 / FAULT_S)))
+    return [kinds[number % len(kinds)] for number in range(count)]
 
 
 @scenario
@@ -81,11 +83,11 @@ async def soak(
     run.report.settings |= {"seed": seed}
     run.lasts(duration)
     nodes = len(run.target.addresses)
-    coming = faults_of(nodes, private=isinstance(run.target, PrivateServer)) if faults else []
+    coming = faults_of(nodes, duration, private=isinstance(run.target, PrivateServer)) if faults else []
     async with run.crews(PeopleCrew, users) as crews:
         await settle_in(run, crews, users, chats, seed)
         files = await _files(run.target, most=0)
-        await begin(crews, users, seed, duration, compress)
+        await begin(crews, users, seed, 2 * duration + SPARE_S, compress)  # longer than the run, whatever faults take
         quarters, memory = await _quarters(run, crews, duration / QUARTERS, coming)
         run.report.latencies[LATE] = await lateness(crews)
         await crews.all(PeopleCrew.rest)
@@ -103,7 +105,6 @@ async def _quarters(
     run: Run, crews: Crews[PeopleCrew], quarter_s: float, coming: Sequence[str]
 ) -> tuple[list[Round], list[Memory]]:
     """All four, with the faults in the middle. Memory before the first one and at the end of each."""
-    began = time.perf_counter()
     rounds, memory = [], [await run.target.memory()]
     half = len(coming) // 2
     happens = [[], coming[:half], coming[half:], []]
@@ -111,7 +112,7 @@ async def _quarters(
         run.watch.doing = f"quarter {number + 1} of {QUARTERS}"
         before, said = await done(crews), await refused(crews)
         async with run.watch.round() as measured:
-            await _quarter(run, crews, began + number * quarter_s, quarter_s, happens[number])
+            await _quarter(run, crews, quarter_s, happens[number])
         rounds.append(measured)
         memory.append(await run.target.memory())
         figures = figures_of(measured) | per_second(await done(crews) - before, measured.took_s)
@@ -121,10 +122,9 @@ async def _quarters(
     return rounds, memory
 
 
-async def _quarter(
-    run: Run, crews: Crews[PeopleCrew], began: float, quarter_s: float, happens: Sequence[str]
-) -> None:  # fmt: skip
-    """Until its end, with faults evenly spread."""
+async def _quarter(run: Run, crews: Crews[PeopleCrew], quarter_s: float, happens: Sequence[str]) -> None:
+    """Faults evenly spread; longer than a quarter when they take longer."""
+    began = time.perf_counter()
     for number, fault in enumerate(happens):
         await _until(began + quarter_s * (number + 0.5) / len(happens))
         run.watch.doing = f"fault: {fault}"
@@ -173,14 +173,20 @@ def growths_of(quarters: Sequence[Round], memory: Sequence[Memory], *, killed: b
             memory[1].postgres / MIB + POSTGRES_MIB, "MiB",
         ),
         *([redis] if late.redis else []),
-        _drift("CPU a message", _cpu_us(first), _cpu_us(last), "µs"),
-        _drift("due to delivery, p50", _late_ms(first, 0.5), _late_ms(last, 0.5), "ms"),
-        _drift("due to delivery, p99", _late_ms(first, 0.99), _late_ms(last, 0.99), "ms"),
+        *(_drifts(first, last) if min(first.delivery_times.count, last.delivery_times.count) >= MANY else []),
     ]  # fmt: skip
 
 
 def _room(before_mib: float) -> float:
     return before_mib + max(MEMORY_MIB, MEMORY_SHARE * before_mib)
+
+
+def _drifts(first: Round, last: Round) -> list[Growth]:
+    return [
+        _drift("CPU a message", _cpu_us(first), _cpu_us(last), "µs"),
+        _drift("due to delivery, p50", _late_ms(first, 0.5), _late_ms(last, 0.5), "ms"),
+        _drift("due to delivery, p99", _late_ms(first, 0.99), _late_ms(last, 0.99), "ms"),
+    ]
 
 
 def _drift(what: str, before: float, after: float, unit: str) -> Growth:
