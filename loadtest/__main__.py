@@ -18,6 +18,7 @@ from loadtest.scenarios.idle import idle
 from loadtest.scenarios.login import login
 from loadtest.scenarios.mobile import mobile
 from loadtest.scenarios.own import self_
+from loadtest.scenarios.soak import soak
 from loadtest.scenarios.storm import storm
 from loadtest.scenarios.web import web
 from loadtest.scenarios.wire import wire
@@ -37,6 +38,7 @@ Try:
   python -m loadtest idle --users 5000           memory of a silent connection
   python -m loadtest storm                       half of 2,000 users drop and come back at once
   python -m loadtest mobile                      a busy hour of people with phones, in a minute
+  python -m loadtest soak --nodes 2              the same for an hour, with faults
   python -m loadtest broadcast                   one who writes to 3,000
   python -m loadtest wire                        bytes by frame
   python -m loadtest commit                      the database function alone
@@ -66,7 +68,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (chat, group, login, idle, wire, web, broadcast, mobile, storm):
+for command in (chat, group, login, idle, wire, web, broadcast, mobile, soak, storm):
     app.command()(command)
 
 app.command("self")(self_)

@@ -105,6 +105,7 @@ class ChatBook:
         """A sync or a page told of this seq, which says nothing about order."""
         if seq in self.missing:
             self.missing = self.missing - {seq} or NOTHING
+            self.base = max(self.base, seq)  # it may still come live
         elif seq > self.top:
             self.base = self.top = seq
             self.missing = NOTHING

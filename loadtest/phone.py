@@ -97,6 +97,10 @@ class Line(Client):
             if (hear := HEARD.get(frame[0])) is not None:
                 hear(self._phone, self, frame)
 
+    def write(self, *frame: Any) -> int:
+        """Send a frame; one on a connection that has just broken is lost like one on its way."""
+        return 0 if self._transport.is_closing() else super().write(*frame)
+
     def answer(self, ref: int, value: Any, failure: str = "") -> bool:
         """Give a waiting request its answer; False when none waits."""
         waiting = self._answers.pop(ref, None)
@@ -203,8 +207,9 @@ class Phone:
 
     def drop(self, *, reset: bool) -> None:
         """Lose the connection, and come back by itself."""
-        if self.line is not None:
-            self.line.hang_up(reset=reset)
+        if (line := self.line) is not None:
+            self._leave(line)
+            line.hang_up(reset=reset)
 
     async def until_synced(self, within_s: float = OPEN_S) -> None:
         """Wait for the sync; raises LoadError."""

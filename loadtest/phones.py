@@ -50,17 +50,17 @@ class PhoneCrew(Crew):
         self._ticking = asyncio.get_running_loop().create_task(self._ticks(), name="ticks of phones")
         return [phone.user for phone in self.phones.values()]
 
-    async def register(self, platform: str) -> int:
-        """Every phone takes notifications; returns how many the server refused."""
+    async def register(self, platform: str) -> list[str]:
+        """Every phone takes notifications; returns what was said to those that cannot."""
 
-        async def register(phone: Phone) -> int:
+        async def register(phone: Phone) -> str:
             try:
                 await phone.call("device.push", platform=platform, token=PUSH_TOKEN)
-            except LoadError:
-                return 1
-            return 0
+            except LoadError as exc:
+                return str(exc)
+            return ""
 
-        return sum(await few_at_a_time(register, self.phones.values()))
+        return [said for said in await few_at_a_time(register, self.phones.values()) if said]
 
     async def open_chats(self, chats: Sequence[Chat], users: Sequence[int]) -> dict[int, int]:
         """Create those whose first member is here; `users` are the ids of all users. Returns chat ids by index."""

@@ -36,7 +36,7 @@ FAULTS: list[tuple[type[Fault], set[str]]] = [
 
 @pytest.fixture
 async def server(database_url: str) -> AsyncIterator[RunningServer]:
-    async with running(database_url, **LIFTED) as server:
+    async with running(database_url, None, **LIFTED) as server:
         yield server
 
 
