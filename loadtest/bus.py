@@ -69,8 +69,8 @@ Receive = Callable[[str], AbstractAsyncContextManager[Received]]
 
 async def _publishing(url: str, path: str, messages: int, publish: Publish) -> float:
     """CPU of `publish`, µs a message. A listener makes sure that all of them went out."""
-    with _connected(path) as listener:
-        listener.sendall(_command(b"SUBSCRIBE", TOPIC.encode()))
+    with connected(path) as listener:
+        listener.sendall(command(b"SUBSCRIBE", TOPIC.encode()))
         listener.recv(1024)  # confirmed
         async with asyncio.TaskGroup() as group:
             group.create_task(asyncio.to_thread(_hear, listener, messages))
@@ -82,7 +82,7 @@ async def _publishing(url: str, path: str, messages: int, publish: Publish) -> f
 async def _receiving(url: str, path: str, messages: int, receive: Receive) -> float:
     """CPU of `receive`, µs a message, while a feeder publishes."""
     async with receive(url) as received:
-        with _connected(path) as feeder:
+        with connected(path) as feeder:
             async with asyncio.TaskGroup() as group:
                 cpu = time.thread_time()
                 group.create_task(asyncio.to_thread(_feed, feeder, messages))
@@ -91,20 +91,22 @@ async def _receiving(url: str, path: str, messages: int, receive: Receive) -> fl
     return cpu / messages * 1e6
 
 
-def _connected(path: str) -> socket.socket:
+def connected(path: str) -> socket.socket:
+    """A raw connection to the Redis at this Unix socket."""
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(PATIENCE_S)
     made.connect(path)
     return made
 
 
-def _command(*words: bytes) -> bytes:
+def command(*words: bytes) -> bytes:
+    """Words as Redis wants them."""
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
 def _hear(listener: socket.socket, messages: int) -> None:
     """Read so many messages, by their length alone: all of them are the same."""
-    left = messages * len(_command(b"message", TOPIC.encode(), PAYLOAD))
+    left = messages * len(command(b"message", TOPIC.encode(), PAYLOAD))
     while left > 0:
         data = listener.recv(1 << 20)
         assert data, "Redis closed the connection"
@@ -113,7 +115,7 @@ def _hear(listener: socket.socket, messages: int) -> None:
 
 def _feed(feeder: socket.socket, messages: int) -> None:
     """Publish, one batch after the other."""
-    batch = _command(b"PUBLISH", TOPIC.encode(), PAYLOAD) * BATCH
+    batch = command(b"PUBLISH", TOPIC.encode(), PAYLOAD) * BATCH
     for _ in range(messages // BATCH):
         feeder.sendall(batch)
         answered = 0
