@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -48,8 +49,8 @@ async def run(messages: int, rounds: int) -> Report:
             figures: dict[str, float] = {}
             for name, publish in PUBLISHERS.items():
                 figures[f"publish, {name}: µs"] = await _publishing(url, path, messages, publish)
-            for name, receive in RECEIVERS.items():
-                figures[f"receive, {name}: µs"] = await _receiving(url, path, messages, receive)
+            for name, (receive, batch) in RECEIVERS.items():
+                figures[f"receive, {name}: µs"] = await _receiving(url, path, messages, receive, batch)
             if number:
                 report.rounds.append(figures)
     finally:
@@ -79,13 +80,13 @@ async def _publishing(url: str, path: str, messages: int, publish: Publish) -> f
         return (time.thread_time() - cpu) / messages * 1e6
 
 
-async def _receiving(url: str, path: str, messages: int, receive: Receive) -> float:
+async def _receiving(url: str, path: str, messages: int, receive: Receive, batch: int) -> float:
     """CPU of `receive`, µs a message, while a feeder publishes."""
     async with receive(url) as received:
         with connected(path) as feeder:
             async with asyncio.TaskGroup() as group:
                 cpu = time.thread_time()
-                group.create_task(asyncio.to_thread(_feed, feeder, messages))
+                group.create_task(asyncio.to_thread(_feed, feeder, messages, batch))
                 await received(messages)
                 cpu = time.thread_time() - cpu
     return cpu / messages * 1e6
@@ -113,13 +114,13 @@ def _hear(listener: socket.socket, messages: int) -> None:
         left -= len(data)
 
 
-def _feed(feeder: socket.socket, messages: int) -> None:
-    """Publish, one batch after the other."""
-    batch = command(b"PUBLISH", TOPIC.encode(), PAYLOAD) * BATCH
-    for _ in range(messages // BATCH):
+def _feed(feeder: socket.socket, messages: int, size: int) -> None:
+    """Publish, one batch of this size after the other."""
+    batch = command(b"PUBLISH", TOPIC.encode(), PAYLOAD) * size
+    for _ in range(messages // size):
         feeder.sendall(batch)
         answered = 0
-        while answered < BATCH:
+        while answered < size:
             answered += feeder.recv(1 << 16).count(b"\n")
 
 
@@ -176,11 +177,11 @@ async def _node_bus(url: str, deliver: Deliver) -> AsyncIterator[RedisBus]:
         await bus.close()
 
 
-async def _node_publish(url: str, messages: int) -> None:
+async def _node_publish(url: str, messages: int, batch: int = BATCH) -> None:
     """As after the commits of batches: all envelopes of one, then a turn of the loop, until Redis has everything."""
     async with _node_bus(url, lambda *_: None) as bus:
-        for _ in range(messages // BATCH):
-            for _ in range(BATCH):
+        for _ in range(messages // batch):
+            for _ in range(batch):
                 bus.publish(TOPIC, ENVELOPE)
             await asyncio.sleep(0)
         everything = asyncio.get_running_loop().create_future()
@@ -213,9 +214,11 @@ async def _node_receive(url: str) -> AsyncIterator[Received]:
 PUBLISHERS: Final[dict[str, Publish]] = {
     "redis-py, pipelines of 100": _plain_publish,
     "a node's bus, batches of 100": _node_publish,
+    "a node's bus, one a turn": partial(_node_publish, batch=1),
 }
-RECEIVERS: Final[dict[str, Receive]] = {
-    "a node's bus": _node_receive,
-    "redis-py, listen()": _plain_listen,
-    "redis-py, get_message()": _plain_get_message,
+RECEIVERS: Final[dict[str, tuple[Receive, int]]] = {  # and how many are fed at a time
+    "a node's bus": (_node_receive, BATCH),
+    "a node's bus, one at a time": (_node_receive, 1),
+    "redis-py, listen()": (_plain_listen, BATCH),
+    "redis-py, get_message()": (_plain_get_message, BATCH),
 }

@@ -10,6 +10,7 @@ import asyncio
 import random
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from loadtest import proc
 from loadtest.commit import USERS_AND_CHATS
 from loadtest.report import Report
 from mim.embedded import EmbeddedPostgres
@@ -55,7 +57,7 @@ async def run(messages: int, chats: int, text_bytes: int, seed: int) -> Report:
             await connection.execute("checkpoint")
             figures[f"log, batches of {batch}, after a checkpoint: bytes/message"] = await store.put(some, batch)
             figures[f"log, batches of {batch}, later: bytes/message"] = await store.put(some, batch)
-        figures["log, search index: bytes/message"] = await store.index()
+        figures |= await store.index()
         row = await connection.fetchrow(TABLES)
         figures |= {f"{name}: bytes/message": size / store.stored for name, size in dict(row).items()}
         report.rounds.append(figures)
@@ -120,9 +122,11 @@ class _Store:
     async def _log(self) -> int:
         return int(await self._connection.fetchval("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
 
-    async def index(self) -> float:
-        """Write the search index for every full block; bytes of the log for a message."""
+    async def index(self) -> dict[str, float]:
+        """Write the search index for every full block; what a message takes of the log and of CPU."""
         before = await self._log()
+        backend = self._connection.get_server_pid()
+        postgres_s, python_s = proc.cpu_s(backend), time.process_time()
         rows = await self._connection.fetch(
             "select chat_id, array_agg(text order by seq) as texts from message group by 1 having count(*) >= $1", BLOCK
         )
@@ -136,4 +140,8 @@ class _Store:
                 )  # fmt: skip
                 indexed += BLOCK
         await self._connection.execute("vacuum search_block")  # what waits in the list of the GIN index goes into it
-        return (await self._log() - before) / max(1, indexed)
+        return {
+            "log, search index: bytes/message": (await self._log() - before) / max(1, indexed),
+            "search index: CPU µs/message of Python": (time.process_time() - python_s) / max(1, indexed) * 1e6,
+            "search index: CPU µs/message of Postgres": (proc.cpu_s(backend) - postgres_s) / max(1, indexed) * 1e6,
+        }
