@@ -13,6 +13,7 @@ from loadtest.client import LoadError
 from loadtest.launch import allow_many_files
 from loadtest.options import Core, Json, Rounds, Users
 from loadtest.running import finish, refuse
+from loadtest.scale.command import scale
 from loadtest.scenarios.broadcast import broadcast
 from loadtest.scenarios.chat import chat
 from loadtest.scenarios.group import group
@@ -121,6 +122,7 @@ def stored_bytes(
 
 
 app.command()(capacity)
+app.command()(scale)
 
 
 @app.command()

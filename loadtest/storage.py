@@ -16,8 +16,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
-
 from loadtest import proc
 from loadtest.commit import USERS_AND_CHATS
 from loadtest.report import Report
@@ -58,7 +56,7 @@ async def run(messages: int, chats: int, text_bytes: int, seed: int) -> Report:
             figures[f"log, batches of {batch}, after a checkpoint: bytes/message"] = await store.put(some, batch)
             figures[f"log, batches of {batch}, later: bytes/message"] = await store.put(some, batch)
         figures |= await store.index()
-        row = await connection.fetchrow(TABLES)
+        row: Any = await connection.fetchrow(TABLES)
         figures |= {f"{name}: bytes/message": size / store.stored for name, size in dict(row).items()}
         report.rounds.append(figures)
         await _check(connection, store, report)
@@ -69,7 +67,7 @@ async def run(messages: int, chats: int, text_bytes: int, seed: int) -> Report:
     return report
 
 
-async def _check(connection: asyncpg.Connection, store: "_Store", report: Report) -> None:
+async def _check(connection: Any, store: "_Store", report: Report) -> None:
     stored = await connection.fetchval("select count(*) from message")
     report.checked.append(f"{stored:,} messages stored")
     if stored != store.stored:
@@ -88,7 +86,8 @@ class _Store:
         self._text_bytes = text_bytes
         self._chance = chance
         self._syllables = [chr(0xAC00 + number) for number in chance.sample(range(11_172), SYLLABLES)]
-        self._ranks = list(accumulate(1 / rank for rank in range(1, SYLLABLES + 1)))  # few are frequent, as in a language
+        # few are frequent, as in a language
+        self._ranks = list(accumulate(1 / rank for rank in range(1, SYLLABLES + 1)))
         self._batches = 0
         self.stored = 0
 
@@ -114,7 +113,8 @@ class _Store:
         """Words until it is as long as it shall be."""
         text = ""
         while (left := self._text_bytes - len(text.encode())) > 0:
-            word = "".join(self._chance.choices(self._syllables, cum_weights=self._ranks, k=self._chance.randint(*WORD)))
+            size = self._chance.randint(*WORD)
+            word = "".join(self._chance.choices(self._syllables, cum_weights=self._ranks, k=size))
             text += word if len(word.encode()) <= left else "x" * left
             text += " " * (len(text.encode()) < self._text_bytes)
         return text

@@ -7,7 +7,6 @@ What is checked is how cost moves with the load, which is all that a prediction 
 
 import json as json_format
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -33,7 +32,6 @@ SERVER: Final = "  of it server µs"
 POSTGRES: Final = "  of it Postgres µs"
 REDIS: Final = "  of it Redis µs"
 BURST: Final = 10  # unanswered messages of a sender, which come and are answered together
-QUIET: Final = 1.5  # messages of a commit, below which it counts as one
 
 
 class Line(NamedTuple):
@@ -65,7 +63,8 @@ class Pairs(NamedTuple):
     @property
     def name(self) -> str:
         """For the table."""
-        return f"chat --users {self.users}" + (f" --rate {self.rate:.0f}" if self.rate else f" --inflight {self.inflight}")
+        how = f"--rate {self.rate:.0f}" if self.rate else f"--inflight {self.inflight}"
+        return f"chat --users {self.users} {how}"
 
 
 def main(core: int, *, json: bool) -> None:
@@ -109,21 +108,21 @@ async def _check(core: int) -> tuple[Units, list[Line]]:
 
 async def _calibrated(server: Target) -> Units:
     """Unit costs of this sitting. What is not measured here keeps its value in the table."""
-    full, _, _ = await _chat(server, Pairs(2000))
+    full, full_batch, _ = await _chat(server, Pairs(2000))
     bursts = (await _chat(server, Pairs(200, BURST)))[0]
-    single, single_batch, commit_ms = await _chat(server, Pairs(1000, rate=300))
-    if single_batch > QUIET:
-        raise LoadError(f"300 messages/s came {single_batch:.1f} to a commit: this machine is too busy for a check")
-    groups = (await _run(server, group, users=500, group_size=50, inflight=10))[CPU]
-    delivery = (groups - full[CPU]) / (49 - 1)
-    units = Units()
-    return replace(
-        units,
+    few, few_batch, commit_ms = await _chat(server, Pairs(1000, rate=300))
+    groups = (await _run(server, group, users=500, group_size=50, inflight=BURST))[CPU]
+    turns = {part: (full[part] - bursts[part]) / (1 - 1 / BURST) for part in (SERVER, POSTGRES)}
+    calls = {part: (few[part] - full[part]) / (1 / few_batch - 1 / full_batch) for part in (SERVER, POSTGRES)}
+    eachs = {part: full[part] - calls[part] / full_batch for part in (SERVER, POSTGRES)}
+    # a group's message costs what one between two does, in bursts, and 48 deliveries more
+    delivery = (groups - (bursts[SERVER] + bursts[POSTGRES])) / 48
+    return Units()._replace(
         server_delivery=Cost(delivery),
-        server_message=Cost(full[SERVER] - delivery, single[SERVER] - full[SERVER]),
-        postgres_message=Cost(full[POSTGRES], single[POSTGRES] - full[POSTGRES]),
-        server_turn=Cost((full[SERVER] - bursts[SERVER]) / (1 - 1 / BURST)),
-        postgres_turn=Cost((full[POSTGRES] - bursts[POSTGRES]) / (1 - 1 / BURST)),
+        server_message=Cost(eachs[SERVER] - delivery, calls[SERVER]),
+        postgres_message=Cost(eachs[POSTGRES], calls[POSTGRES]),
+        server_turn=Cost(turns[SERVER]),
+        postgres_turn=Cost(turns[POSTGRES]),
         commit_ms=commit_ms,
     )
 

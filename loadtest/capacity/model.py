@@ -106,7 +106,7 @@ class Costs(NamedTuple):
     sign_ins: float
     keep_alives: float
     pushes: float
-    index: float
+    indexing: float
 
     @property
     def total(self) -> float:
@@ -206,7 +206,8 @@ def _plan(load: Load, room: Room, units: Units, state: _State, *, peak: bool, br
         }
     )
     return Plan(
-        rate, nodes, nodes_for, math.ceil(nodes / room.machine_cores), math.ceil(redis / room.busy) if nodes > 1 else 0, shards, shards_for, server, redis,
+        rate, nodes, nodes_for, math.ceil(nodes / room.machine_cores),
+        math.ceil(redis / room.busy) if nodes > 1 else 0, shards, shards_for, server, redis,
         postgres, batch, published, received,
         (load.sessions * (units.connection_kib + room.socket_kib) + nodes * room.node_mib * 1024) / KIB_A_GIB,
         Network(
@@ -235,7 +236,7 @@ def _server(load: Load, units: Units, rate: float, batch: float, streams: float,
         sign_ins=_sign_ins(load, peak=peak) * units.server_login.of(1),
         keep_alives=load.sessions / load.keep_alive_s * units.keep_alive.of(1),
         pushes=rate * load.pushes * units.server_push.of(1),
-        index=rate * units.server_index.of(1),
+        indexing=rate * units.server_index.of(1),
     ).cores()
 
 
@@ -251,7 +252,7 @@ def _postgres(load: Load, units: Units, rate: float, batch: float, streams: floa
         sign_ins=_sign_ins(load, peak=peak) * units.postgres_login.of(1),
         keep_alives=0.0,
         pushes=rate * load.pushes * units.postgres_push.of(1),
-        index=rate * units.postgres_index.of(1),
+        indexing=rate * units.postgres_index.of(1),
     ).cores()
 
 
