@@ -7,10 +7,13 @@ import uvloop
 
 from loadtest import bus as bus_paths
 from loadtest import commit as commit_function
+from loadtest import redis_cost, storage
+from loadtest.capacity.command import capacity
 from loadtest.client import LoadError
 from loadtest.launch import allow_many_files
 from loadtest.options import Core, Json, Rounds, Users
 from loadtest.running import finish, refuse
+from loadtest.scale.command import scale
 from loadtest.scenarios.broadcast import broadcast
 from loadtest.scenarios.chat import chat
 from loadtest.scenarios.group import group
@@ -18,6 +21,7 @@ from loadtest.scenarios.idle import idle
 from loadtest.scenarios.login import login
 from loadtest.scenarios.mobile import mobile
 from loadtest.scenarios.own import self_
+from loadtest.scenarios.signals import signals
 from loadtest.scenarios.soak import soak
 from loadtest.scenarios.storm import storm
 from loadtest.scenarios.web import web
@@ -43,6 +47,9 @@ Try:
   python -m loadtest wire                        bytes by frame
   python -m loadtest commit                      the database function alone
   python -m loadtest bus                         a message through Redis, in Python
+  python -m loadtest redis                       the same, in Redis
+  python -m loadtest storage                     bytes of a stored message
+  python -m loadtest capacity --users 1000000    how much a load asks for
   python -m loadtest push                        10,000 notifications while two people talk
   python -m loadtest web                         the web client in Chromium
   python -m loadtest self                        the load itself, against a stub that stores nothing
@@ -68,7 +75,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (chat, group, login, idle, wire, web, broadcast, mobile, soak, storm):
+for command in (chat, group, login, idle, signals, wire, web, broadcast, mobile, soak, storm):
     app.command()(command)
 
 app.command("self")(self_)
@@ -92,6 +99,32 @@ def bus(
     """Publishing and receiving through a private Redis, by way of doing it: CPU of Python."""
     logs.configure("warning", "text")
     finish(uvloop.run(bus_paths.run(messages, rounds)), None, json)
+
+
+@app.command(name="redis")
+def redis_process(
+    messages: Annotated[int, typer.Option(min=100, help="Messages of a round, for each way.")] = 10_000,
+    rounds: Rounds = 3, json: Json = False,
+) -> None:  # fmt: skip
+    """Publishing through a private Redis: CPU of Redis itself, by who listens and how many come together."""
+    logs.configure("warning", "text")
+    finish(uvloop.run(redis_cost.run(messages, rounds)), None, json)
+
+
+@app.command(name="storage")
+def stored_bytes(
+    messages: Annotated[int, typer.Option(min=1000, help="Messages of each kind.")] = 50_000,
+    chats: Annotated[int, typer.Option(min=10, help="Chats in which they are.")] = 2_000,
+    text_bytes: Annotated[int, typer.Option(min=1, max=10_000, help="UTF-8 bytes of a text.")] = 64,
+    seed: int = 1, json: Json = False,
+) -> None:  # fmt: skip
+    """Bytes of a stored message in Postgres, and of its write-ahead log."""
+    logs.configure("warning", "text")
+    finish(uvloop.run(storage.run(messages, chats, text_bytes, seed)), None, json)
+
+
+app.command()(capacity)
+app.command()(scale)
 
 
 @app.command()

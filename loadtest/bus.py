@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -48,8 +49,8 @@ async def run(messages: int, rounds: int) -> Report:
             figures: dict[str, float] = {}
             for name, publish in PUBLISHERS.items():
                 figures[f"publish, {name}: µs"] = await _publishing(url, path, messages, publish)
-            for name, receive in RECEIVERS.items():
-                figures[f"receive, {name}: µs"] = await _receiving(url, path, messages, receive)
+            for name, (receive, batch) in RECEIVERS.items():
+                figures[f"receive, {name}: µs"] = await _receiving(url, path, messages, receive, batch)
             if number:
                 report.rounds.append(figures)
     finally:
@@ -69,8 +70,8 @@ Receive = Callable[[str], AbstractAsyncContextManager[Received]]
 
 async def _publishing(url: str, path: str, messages: int, publish: Publish) -> float:
     """CPU of `publish`, µs a message. A listener makes sure that all of them went out."""
-    with _connected(path) as listener:
-        listener.sendall(_command(b"SUBSCRIBE", TOPIC.encode()))
+    with connected(path) as listener:
+        listener.sendall(command(b"SUBSCRIBE", TOPIC.encode()))
         listener.recv(1024)  # confirmed
         async with asyncio.TaskGroup() as group:
             group.create_task(asyncio.to_thread(_hear, listener, messages))
@@ -79,45 +80,47 @@ async def _publishing(url: str, path: str, messages: int, publish: Publish) -> f
         return (time.thread_time() - cpu) / messages * 1e6
 
 
-async def _receiving(url: str, path: str, messages: int, receive: Receive) -> float:
+async def _receiving(url: str, path: str, messages: int, receive: Receive, batch: int) -> float:
     """CPU of `receive`, µs a message, while a feeder publishes."""
     async with receive(url) as received:
-        with _connected(path) as feeder:
+        with connected(path) as feeder:
             async with asyncio.TaskGroup() as group:
                 cpu = time.thread_time()
-                group.create_task(asyncio.to_thread(_feed, feeder, messages))
+                group.create_task(asyncio.to_thread(_feed, feeder, messages, batch))
                 await received(messages)
                 cpu = time.thread_time() - cpu
     return cpu / messages * 1e6
 
 
-def _connected(path: str) -> socket.socket:
+def connected(path: str) -> socket.socket:
+    """A raw connection to the Redis at this Unix socket."""
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(PATIENCE_S)
     made.connect(path)
     return made
 
 
-def _command(*words: bytes) -> bytes:
+def command(*words: bytes) -> bytes:
+    """Words as Redis wants them."""
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
 def _hear(listener: socket.socket, messages: int) -> None:
     """Read so many messages, by their length alone: all of them are the same."""
-    left = messages * len(_command(b"message", TOPIC.encode(), PAYLOAD))
+    left = messages * len(command(b"message", TOPIC.encode(), PAYLOAD))
     while left > 0:
         data = listener.recv(1 << 20)
         assert data, "Redis closed the connection"
         left -= len(data)
 
 
-def _feed(feeder: socket.socket, messages: int) -> None:
-    """Publish, one batch after the other."""
-    batch = _command(b"PUBLISH", TOPIC.encode(), PAYLOAD) * BATCH
-    for _ in range(messages // BATCH):
+def _feed(feeder: socket.socket, messages: int, size: int) -> None:
+    """Publish, one batch of this size after the other."""
+    batch = command(b"PUBLISH", TOPIC.encode(), PAYLOAD) * size
+    for _ in range(messages // size):
         feeder.sendall(batch)
         answered = 0
-        while answered < BATCH:
+        while answered < size:
             answered += feeder.recv(1 << 16).count(b"\n")
 
 
@@ -174,11 +177,11 @@ async def _node_bus(url: str, deliver: Deliver) -> AsyncIterator[RedisBus]:
         await bus.close()
 
 
-async def _node_publish(url: str, messages: int) -> None:
+async def _node_publish(url: str, messages: int, batch: int = BATCH) -> None:
     """As after the commits of batches: all envelopes of one, then a turn of the loop, until Redis has everything."""
     async with _node_bus(url, lambda *_: None) as bus:
-        for _ in range(messages // BATCH):
-            for _ in range(BATCH):
+        for _ in range(messages // batch):
+            for _ in range(batch):
                 bus.publish(TOPIC, ENVELOPE)
             await asyncio.sleep(0)
         everything = asyncio.get_running_loop().create_future()
@@ -211,9 +214,11 @@ async def _node_receive(url: str) -> AsyncIterator[Received]:
 PUBLISHERS: Final[dict[str, Publish]] = {
     "redis-py, pipelines of 100": _plain_publish,
     "a node's bus, batches of 100": _node_publish,
+    "a node's bus, one a turn": partial(_node_publish, batch=1),
 }
-RECEIVERS: Final[dict[str, Receive]] = {
-    "a node's bus": _node_receive,
-    "redis-py, listen()": _plain_listen,
-    "redis-py, get_message()": _plain_get_message,
+RECEIVERS: Final[dict[str, tuple[Receive, int]]] = {  # and how many are fed at a time
+    "a node's bus": (_node_receive, BATCH),
+    "a node's bus, one at a time": (_node_receive, 1),
+    "redis-py, listen()": (_plain_listen, BATCH),
+    "redis-py, get_message()": (_plain_get_message, BATCH),
 }

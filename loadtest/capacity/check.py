@@ -1,0 +1,234 @@
+"""The model held against runs on this machine.
+
+A machine has moods: the same work takes twice the CPU while somebody else uses its caches. So the unit costs are taken
+anew from a few runs of this sitting (CALIBRATING), and other runs, of other sizes and kinds, are predicted from those.
+What is checked is how cost moves with the load, which is all that a prediction rests on.
+"""
+
+import json as json_format
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import httpx
+import uvloop
+
+from loadtest.capacity.model import GATHER_S, MOST_A_COMMIT, batch_of
+from loadtest.capacity.units import Cost, Units
+from loadtest.client import LoadError
+from loadtest.launch import allow_many_files
+from loadtest.many import first_of
+from loadtest.report import Report
+from loadtest.running import leave_core, measure, refuse
+from loadtest.scenarios.chat import chat
+from loadtest.scenarios.group import group
+from loadtest.scenarios.idle import idle
+from loadtest.scenarios.signals import signals
+from loadtest.server import ServerError, Target, private
+
+DURATION_S: Final = 4.0
+ROUNDS: Final = 2
+CPU: Final = "CPU µs/message"
+SERVER: Final = "  of it server µs"
+POSTGRES: Final = "  of it Postgres µs"
+REDIS: Final = "  of it Redis µs"
+BURST: Final = 10  # unanswered messages of a sender, which come and are answered together
+
+
+class Line(NamedTuple):
+    """One comparison."""
+
+    what: str
+    unit: str
+    predicted: float
+    measured: float
+
+    @property
+    def error(self) -> float:
+        """Share of the measured."""
+        return self.predicted / self.measured - 1
+
+
+class Pairs(NamedTuple):
+    """A load of two-person chats."""
+
+    users: int
+    inflight: int = 1
+    rate: float = 0.0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the scenario."""
+        return {"users": self.users, "inflight": self.inflight, "rate": self.rate}
+
+    @property
+    def name(self) -> str:
+        """For the table."""
+        how = f"--rate {self.rate:.0f}" if self.rate else f"--inflight {self.inflight}"
+        return f"chat --users {self.users} {how}"
+
+
+def main(core: int, *, json: bool) -> None:
+    """Calibrate, predict, measure, and tell."""
+    leave_core(core, private=True)
+    allow_many_files()
+    try:
+        units, lines = uvloop.run(_check(core))
+    except* (ServerError, LoadError, OSError) as group_of:
+        refuse(str(first_of(group_of)))
+    if json:
+        rows = [{**line._asdict(), "error": line.error} for line in lines]
+        print(json_format.dumps({"check": rows, "units": {row[0]: row[1] for row in units.rows()}}))  # noqa: T201
+        return
+    width = max(len(line.what) for line in lines)
+    print(f"{'':{width}}  {'predicted':>10}  {'measured':>10}  error")  # noqa: T201
+    for line in lines:
+        print(  # noqa: T201
+            f"{line.what:{width}}  {line.predicted:10.4g}  {line.measured:10.4g}  {line.error:+.0%}  {line.unit}"
+        )
+
+
+async def _check(core: int) -> tuple[Units, list[Line]]:
+    lines: list[Line] = []
+    async with private(core) as server:
+        units = await _calibrated(server)
+        for load in (Pairs(200), Pairs(1000), Pairs(4000), Pairs(100, 10), Pairs(1000, 4),
+                     Pairs(2000, rate=1000), Pairs(2000, rate=2500)):  # fmt: skip
+            lines += await _pairs(server, units, load)
+        for users, size in ((500, 10), (500, 25), (1000, 200), (1000, 1000)):
+            lines.append(await _group(server, units, users, size))
+        lines += await _signals(server, units, 300.0)
+    lines += await _idle(core)
+    async with private(core, 2) as server:
+        lines += await _two_nodes(server, units)
+    return units, lines
+
+
+# -- calibrating ---------------------------------------------------------------------------------
+
+
+async def _calibrated(server: Target) -> Units:
+    """Unit costs of this sitting. What is not measured here keeps its value in the table."""
+    full, full_batch, _ = await _chat(server, Pairs(2000))
+    bursts = (await _chat(server, Pairs(200, BURST)))[0]
+    few, few_batch, commit_ms = await _chat(server, Pairs(1000, rate=300))
+    groups = (await _run(server, group, users=500, group_size=50, inflight=BURST))[CPU]
+    turns = {part: (full[part] - bursts[part]) / (1 - 1 / BURST) for part in (SERVER, POSTGRES)}
+    calls = {part: (few[part] - full[part]) / (1 / few_batch - 1 / full_batch) for part in (SERVER, POSTGRES)}
+    eachs = {part: full[part] - calls[part] / full_batch for part in (SERVER, POSTGRES)}
+    # a group's message costs what one between two does, in bursts, and 48 deliveries more
+    delivery = (groups - (bursts[SERVER] + bursts[POSTGRES])) / 48
+    return Units()._replace(
+        server_delivery=Cost(delivery),
+        server_message=Cost(eachs[SERVER] - delivery, calls[SERVER]),
+        postgres_message=Cost(eachs[POSTGRES], calls[POSTGRES]),
+        server_turn=Cost(turns[SERVER]),
+        postgres_turn=Cost(turns[POSTGRES]),
+        commit_ms=commit_ms,
+    )
+
+
+async def _run(server: Target, command: Callable[..., None], **options: Any) -> dict[str, float]:
+    """Medians of a scenario; raises LoadError where a promise was broken."""
+    work: Callable[..., Awaitable[None]] = command.work  # type: ignore[attr-defined]
+    if command is not idle:
+        options |= {"duration": DURATION_S, "rounds": ROUNDS}
+    report: Report = await measure(work, options, server)
+    if report.violations:
+        raise LoadError(f"{report.scenario}: {report.violations[0]}")
+    return report.medians()
+
+
+async def _chat(server: Target, load: Pairs) -> tuple[dict[str, float], float, float]:
+    """Its figures, the messages of a commit, and the ms of one."""
+    before = await _commits(server)
+    figures = await _run(server, chat, **load.options)
+    messages, commits, seconds = (now - then for now, then in zip(await _commits(server), before, strict=True))
+    return figures, messages / commits, seconds / commits * 1e3
+
+
+async def _commits(server: Target) -> tuple[float, float, float]:
+    """Messages, commits and seconds of commits so far, by the server's own counting."""
+    async with httpx.AsyncClient() as http:
+        text = (await http.get(f"http://{server.host}:{server.port}/metrics")).text
+    told = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("mim_commit"))
+    return (
+        float(told["mim_commit_batch_messages_sum"]),
+        float(told["mim_commit_batch_messages_count"]),
+        float(told["mim_commit_seconds_sum"]),
+    )
+
+
+# -- predicting ----------------------------------------------------------------------------------
+
+
+async def _pairs(server: Target, units: Units, load: Pairs) -> list[Line]:
+    figures, batch, _ = await _chat(server, load)
+    expected = _batch(units, load)
+    lines = [Line(load.name, "µs a message", _message(units, expected, load.inflight), figures[CPU])]
+    return [*lines, Line(load.name, "messages of a commit", expected, batch)] if load.rate else lines
+
+
+def _batch(units: Units, load: Pairs) -> float:
+    """Messages of a commit: of a closed loop half is being committed while the other half gathers."""
+    if load.rate:
+        return batch_of(load.rate, units.commit_ms, units.postgres_message.each)
+    return min(MOST_A_COMMIT, load.users * load.inflight / 2)
+
+
+def _message(units: Units, batch: float, burst: float = 1.0) -> float:
+    """µs of server and Postgres for a message between two, in bursts of one sender."""
+    saved = (units.server_turn.each + units.postgres_turn.each) * (1 - 1 / burst)
+    return units.server_message.of(batch) + units.server_delivery.of(1) + units.postgres_message.of(batch) - saved
+
+
+async def _group(server: Target, units: Units, users: int, size: int) -> Line:
+    inflight = 10
+    figures = await _run(server, group, users=users, group_size=size, inflight=inflight)
+    batch = min(MOST_A_COMMIT, users / size * inflight / 2)
+    message = _message(units, batch, inflight) - units.server_delivery.of(1)
+    predicted = message / (size - 1) + units.server_delivery.of(1)
+    return Line(f"group --users {users} --group-size {size}", "µs a delivery", predicted, figures["CPU µs/delivery"])
+
+
+async def _signals(server: Target, units: Units, rate: float) -> list[Line]:
+    figures = await _run(server, signals, users=2000, rate=rate)
+    together = rate * GATHER_S
+    read = units.server_read.of(together) + units.postgres_read.of(together)
+    typing = units.server_typing.of(1) + units.postgres_typing.of(1)
+    name = f"signals --rate {rate:.0f}"
+    return [
+        Line(f"{name}: READ", "µs", read, figures["READ: CPU µs"]),
+        Line(f"{name}: TYPING", "µs", typing, figures["TYPING: CPU µs"]),
+    ]
+
+
+async def _idle(core: int) -> list[Line]:
+    """Memory grows only once in a process, so each size has a server of its own; the first is the unit."""
+    found = []
+    for users in (500, 3000, 6000):
+        async with private(core) as server:
+            found.append((users, await _run(server, idle, users=users)))
+    kib, alive = found[0][1]["KiB/connection"], found[0][1]["CPU µs/keep-alive"]
+    return [
+        line
+        for users, figures in found[1:]
+        for line in (
+            Line(f"idle --users {users}", "KiB a connection", kib, figures["KiB/connection"]),
+            Line(f"idle --users {users}", "µs a keep-alive", alive, figures["CPU µs/keep-alive"]),
+        )
+    ]
+
+
+async def _two_nodes(server: Target, units: Units) -> list[Line]:
+    """The bus' part is predicted from `bus` and `redis` alone: two envelopes for a message, each of which both nodes
+    listen to, and its author's node gets back."""
+    load = Pairs(2000)
+    figures, batch, _ = await _chat(server, load)
+    at_once = 2 * batch
+    bus = 2 * units.publish.of(at_once) + 2 * units.receive.of(at_once)
+    redis = 2 * (units.redis_publish.of(at_once) + units.redis_listener.of(at_once))
+    name = f"{load.name} --nodes 2"
+    return [
+        Line(name, "µs a message", _message(units, _batch(units, load) / 2) + bus + redis, figures[CPU]),
+        Line(name, "µs of Redis a message", redis, figures[REDIS]),
+    ]

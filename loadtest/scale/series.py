@@ -1,0 +1,186 @@
+"""The four series: each grows one thing and keeps the rest, on private servers of one core."""
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from loadtest.client import LoadError
+from loadtest.meter import OTHERS
+from loadtest.progress import Round, watching
+from loadtest.report import Report
+from loadtest.running import Run
+from loadtest.scale.rovers import Rover, RoverCrew, fill, make_chats, stored
+from loadtest.server import PrivateServer, private
+
+PATIENCE_S: Final = 1800.0
+WARM_UP_S: Final = 1.5
+ON_THE_WAY: Final = 1000  # unanswered messages of all together, where connections are not what grows
+USERS: Final = 1000
+CONNECTIONS: Final = (100, 300, 1000, 3000, 10_000)
+CHATS: Final = (10, 100, 1000, 10_000, 100_000)
+STORED: Final = (1000, 10_000, 100_000, 1_000_000, 10_000_000)
+NODES: Final = (1, 2, 3)
+CROWD: Final = 2000  # connections of the series of nodes
+
+
+class WrongCount(Exception):  # noqa: N818 - a verdict, not a failure
+    """What was acknowledged, heard and stored is not the same."""
+
+
+class Point(NamedTuple):
+    """What was measured at one size: medians of the rounds."""
+
+    size: int
+    messages_s: float
+    cpu_us: float
+    server_us: float
+    postgres_us: float
+    redis_us: float
+    stored: int  # messages at the end
+    others: float  # share of a core that others used meanwhile, at most
+
+
+@dataclass
+class Series:
+    """One thing that grows."""
+
+    name: str  # for a file
+    grows: str  # for an axis
+    points: list[Point] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Effort:
+    """How long is measured, and when to stop."""
+
+    rounds: int
+    duration_s: float
+    ends: float  # of time.monotonic()
+
+    def is_over(self) -> bool:
+        """No time for another point."""
+        return time.monotonic() > self.ends
+
+
+async def measure_all(core: int, effort: Effort, most: int) -> list[Series]:
+    """All series; sizes above `most` stored messages, and those for which no time is left, are left out."""
+    return [
+        await _nodes(core, effort),
+        await _connections(core, effort),
+        await _chats(core, effort),
+        await _stored(core, effort, most),
+    ]
+
+
+async def _nodes(core: int, effort: Effort) -> Series:
+    series = Series("nodes", "nodes on one core, partners on different ones")
+    for nodes in NODES:
+        if _skipped(series, nodes, effort):
+            continue
+        async with private(core, nodes) as server:
+            series.points.append(await _point(server, series, nodes, effort, CROWD, CROWD // 2, 1))
+    return series
+
+
+async def _connections(core: int, effort: Effort) -> Series:
+    series = Series("connections", "connections, each with one message on the way")
+    async with private(core) as server:
+        for users in CONNECTIONS:
+            if not _skipped(series, users, effort):
+                series.points.append(await _point(server, series, users, effort, users, users // 2, 1))
+    return series
+
+
+async def _chats(core: int, effort: Effort) -> Series:
+    series = Series("chats", f"chats of {USERS:,} connections")
+    for chats in CHATS:
+        if _skipped(series, chats, effort):
+            continue
+        async with private(core) as server:  # each with tables of its own
+            window = ON_THE_WAY // min(USERS, 2 * chats)
+            series.points.append(await _point(server, series, chats, effort, USERS, chats, window))
+    return series
+
+
+async def _stored(core: int, effort: Effort, most: int) -> Series:
+    series = Series("stored", "messages stored before")
+    for size in STORED:
+        if size > most or _skipped(series, size, effort):
+            series.left_out += [size] * (size not in series.left_out)
+            continue
+        async with private(core) as server:
+            series.points.append(await _point(server, series, size, effort, USERS, USERS, 1, fill_to=size))
+    return series
+
+
+def _skipped(series: Series, size: int, effort: Effort) -> bool:
+    if not effort.is_over():
+        return False
+    series.left_out.append(size)
+    return True
+
+
+async def _point(
+    server: PrivateServer, series: Series, size: int, effort: Effort, users: int, chats: int, window: int,
+    fill_to: int = 0,
+) -> Point:  # fmt: skip
+    """Traffic of `users` in `chats`, and what it costs; then everything is counted."""
+    began = time.monotonic()
+    async with _watched(server) as run, run.crews(RoverCrew, users) as crews:
+        run.watch.doing = f"{series.name} {size:,}: connecting"
+        ids = [user for part in await crews.all(RoverCrew.connect) for user in part]
+        run.watch.doing = f"{series.name} {size:,}: filling tables"
+        by_user = await make_chats(server.database_url, ids, chats)
+        if fill_to:
+            await fill(server.database_url, fill_to)
+        before = await stored(server.database_url)
+        run.watch.doing = f"{series.name} {size:,}: measuring"
+        await crews.all(RoverCrew.run, by_user, window)
+        await asyncio.sleep(WARM_UP_S)
+        rounds = []
+        for _ in range(effort.rounds):
+            async with run.watch.round() as measured:
+                await asyncio.sleep(effort.duration_s)
+            rounds.append(measured)
+        await crews.all(RoverCrew.stop)
+        acked, heard = sum(await crews.all(RoverCrew.acked)), sum(await crews.all(RoverCrew.heard))
+        after = await stored(server.database_url)
+        await crews.all(RoverCrew.close)
+    if not acked == heard == after - before:
+        raise WrongCount(f"{series.name} {size:,}: {acked} acknowledged, {heard} heard, {after - before} stored")
+    point = _median(size, rounds, after)
+    tell(
+        f"{series.name} {size:,}: {point.messages_s:,.0f} messages/s, {point.cpu_us:.1f} µs each, "
+        f"{acked:,} acknowledged, heard and stored ({time.monotonic() - began:.0f} s)"
+    )
+    return point
+
+
+@asynccontextmanager
+async def _watched(server: PrivateServer) -> AsyncIterator[Run]:
+    report = Report("scale", {})
+    async with watching(server, report) as watch, asyncio.timeout(PATIENCE_S) as bound:
+        yield Run(server, report, watch, bound, client=Rover)
+
+
+def _median(size: int, rounds: Sequence[Round], stored_after: int) -> Point:
+    def middle(part: str) -> float:
+        return float(statistics.median(getattr(found.used, part) / found.acked * 1e6 for found in rounds))
+
+    if not all(found.acked for found in rounds):
+        raise LoadError(f"at {size:,} nothing was acknowledged in a whole round")
+    return Point(
+        size, statistics.median(found.acked / found.took_s for found in rounds), middle("total"), middle("server"),
+        middle("postgres"), middle("redis"), stored_after, max(found.surroundings()[OTHERS] for found in rounds),
+    )  # fmt: skip
+
+
+def tell(line: str) -> None:
+    """For whoever waits."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
