@@ -26,11 +26,13 @@ import asyncpg
 import jwt
 
 from loadtest import proc
-from loadtest.client import NO_MASK, PATIENCE_S, LoadError
+from loadtest.client import NO_MASK, PATIENCE_S, TEXT, Client
+from loadtest.crew import Crew
 from loadtest.invariants import Verdict
 from loadtest.many import wait_until
 from loadtest.peers import PeerClient
 from loadtest.peers.postgres import PeerPostgres
+from loadtest.running import Run
 from loadtest.server import SECRET, ServerError, Usage
 
 LIBRARIES: Final = Path("/usr/lib")
@@ -44,6 +46,8 @@ ROOM: Final = 1 << 40  # from here on ids of chats are those of rooms
 PASSWORD: Final = "secret"  # noqa: S105
 START_S: Final = 60.0
 STOP_S: Final = 30.0
+WEIGHED: Final = 100  # messages
+QUIET_S: Final = 0.2
 POOL: Final = 20  # connections to Postgres
 
 CONFIG: Final = """\
@@ -211,10 +215,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def version() -> str:
-    """Of the package."""
-    asked = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "ejabberd"], capture_output=True, check=False)  # noqa: S607
-    return asked.stdout.decode() or "of unknown version"
+async def versions() -> str:
+    """What runs here, in a sentence; raises ServerError where ejabberd is not installed."""
+    asked = await asyncio.create_subprocess_exec(
+        "dpkg-query", "-W", "-f", "${Package} ${Version}\n", "ejabberd", "erlang-base", stdout=subprocess.PIPE
+    )
+    said, _ = await asked.communicate()
+    if asked.returncode:
+        raise ServerError(MISSING)
+    return ", ".join(said.decode().split("\n")).rstrip(", ")
 
 
 # -- the client ------------------------------------------------------------------------------
@@ -249,7 +258,9 @@ PING, PONG, CLOSED = 0x89, 0x8A, 0x88
 
 
 class XmppClient(PeerClient):
-    """A message is acknowledged when the server says so (XEP-0198), which it is asked after every message.
+    """A message between two is acknowledged when the server says so (XEP-0198), which it is asked after every message;
+    it has then been stored. In a room such an answer says only that the message was read; there it is acknowledged
+    when the room sends it back, which is after it was stored.
 
     The id of a chat between two tells who they are; that of a room is a number of chance, and its name.
     """
@@ -279,7 +290,8 @@ class XmppClient(PeerClient):
             self._take_message(data, start, data.find(b">", start, end), end)
         elif data.startswith(b"<a ", start):
             at = data.index(b"h='", start, end) + 3
-            self._acknowledge(int(data[at : data.index(b"'", at)]) - self._others)
+            if self.chat < ROOM:
+                self._acknowledge(int(data[at : data.index(b"'", at)]) - self._others)
         elif data.startswith(b"<r ", start):
             self._write(text_message(b"<a xmlns='urn:xmpp:sm:3' h='%d'/>" % self._received))
         elif data[start - header] == PING:
@@ -295,7 +307,7 @@ class XmppClient(PeerClient):
         """Its tag ends at `tag`."""
         at = data.find(b" id='", start, tag) + 5
         if data.find(self._own, start, tag) >= 0:
-            self._reflected(int(data[at : at + len(NUMBER)]))
+            self._acknowledge(int(data[at : at + len(NUMBER)]))
         elif data.find(self._from, start, tag) >= 0:
             self.heard += 1
             self.seqs_heard.append(int(data[at : at + len(NUMBER)]))
@@ -311,9 +323,6 @@ class XmppClient(PeerClient):
         if self._probe and count >= self._probe:
             self.ack_times.append(time.perf_counter() - self._probed_at)
             self._probe = 0
-
-    def _reflected(self, number: int) -> None:
-        """The room sent our own message back."""
 
     def _hears(self) -> None:
         """A message came."""
@@ -358,7 +367,8 @@ class XmppClient(PeerClient):
             self._step()
         elif (at := stanza.find(b"<count>")) >= 0:
             count = int(stanza[at + 7 : stanza.index(b"<", at + 7)])
-            self._answers.pop(self._ref).set_result(count)
+            if (waiting := self._answers.pop(self._ref, None)) is not None:
+                waiting.set_result(count)
 
     def _step(self) -> None:
         self._missing -= 1
@@ -465,8 +475,8 @@ class XmppClient(PeerClient):
 
 
 class PlainXmppClient(XmppClient):
-    """Without XEP-0198. In a room a message counts as acknowledged when it comes back; between two, who must be in one
-    process, when the other has heard it, which says nothing of the archive."""
+    """Without XEP-0198. Between two, who must be in one process, a message counts as acknowledged when the other has
+    heard it."""
 
     ACKS: ClassVar = False
     here: ClassVar[dict[int, "PlainXmppClient"]] = {}
@@ -480,9 +490,6 @@ class PlainXmppClient(XmppClient):
         """Remember the window."""
         self._window, self._catching_up = window, False
         super().run(window)
-
-    def _reflected(self, number: int) -> None:
-        self._acknowledge(number)
 
     def _hears(self) -> None:
         if self.chat < ROOM:
@@ -511,6 +518,29 @@ def unpair(chat: int) -> tuple[int, int]:
     return chat >> 20, chat & (1 << 20) - 1
 
 
-async def weigh(target: Ejabberd, kind: type[XmppClient], messages: int = 100) -> float:
-    """Bytes of a message up and down, acknowledgements of both sides included, WebSocket framing too."""
-    raise NotImplementedError
+# -- the wire --------------------------------------------------------------------------------
+
+
+async def wire(run: Run) -> None:
+    """Bytes of a message up and down with all that acknowledges it on both sides, and of a sign-in; WebSocket framing
+    included, TCP and TLS not."""
+    crew = Crew(run.place(3))
+    a, b = crew.clients = [await crew.sign_in(0), await crew.sign_in(1)]
+    for client in crew.clients:
+        client.enter(pair(0, 1), TEXT)
+    before = _bytes(a, b)
+    for number in range(1, WEIGHED + 1):
+        a.send()
+        await wait_until(lambda: a.acked == b.heard == number, PATIENCE_S, "a message")  # noqa: B023 - it is awaited
+    still = 0
+    while still != (still := _bytes(a, b)):  # the last answers to <r/>
+        await asyncio.sleep(QUIET_S)
+    guest = await crew.sign_in(2)
+    figures = {"sign-in: bytes up": guest.bytes_up, "sign-in: bytes down": guest.bytes_down}
+    run.report.rounds.append({"message: bytes": (still - before) / WEIGHED, **figures})
+    crew.clients.append(guest)
+    await crew.close()
+
+
+def _bytes(*clients: Client) -> int:
+    return sum(client.bytes_up + client.bytes_down for client in clients)
