@@ -82,35 +82,41 @@ class Work(NamedTuple):
 SIGN_IN: Final = {"users": 200, "inflight": 20}
 
 
+def _work(command: Callable[..., None]) -> Scenario:
+    """The scenario of a command."""
+    work: Scenario = command.work  # type: ignore[attr-defined]
+    return work
+
+
 def works(duration_s: float, idle_users: int) -> tuple[Work, ...]:
     """Everything that is compared."""
     timed: dict[str, Any] = {"duration": duration_s, "rounds": 1}
     talk = {"inflight": 10, "rate": 0.0, **timed}
     return (
         Work(
-            "chat", chat.work, {"users": 100, **talk},
+            "chat", _work(chat), {"users": 100, **talk},
             (Row("chat: 100 users in pairs, 10 messages each in flight", "CPU µs a message", "CPU µs/message"),),
         ),
         Work(
-            "group", group.work, {"users": 500, "group_size": 50, **talk},
+            "group", _work(group), {"users": 500, "group_size": 50, **talk},
             (Row("group: 10 of 50, one sender each", "CPU µs a delivery", "CPU µs/delivery"),),
         ),
         Work(
-            "group-1000", group.work, {"users": 1000, "group_size": 1000, **talk},
+            "group-1000", _work(group), {"users": 1000, "group_size": 1000, **talk},
             (Row("group: one of 1,000, one sender", "CPU µs a delivery", "CPU µs/delivery"),),
         ),
         Work(
-            "idle", idle.work, {"users": idle_users},
+            "idle", _work(idle), {"users": idle_users},
             (Row(f"idle: {idle_users:,} silent connections", "KiB each", "KiB/connection"),),
             accounts=idle_users, fresh=True,
         ),
         Work(
-            "login-0", login.work, {"chats": 0, **SIGN_IN, **timed},
+            "login-0", _work(login), {"chats": 0, **SIGN_IN, **timed},
             (Row("login: without chats or contacts", "CPU ms", "all chats: CPU ms/login"),),
             accounts=200,
         ),
         Work(
-            "login", login.work, {"chats": 50, **SIGN_IN, **timed},
+            "login", _work(login), {"chats": 50, **SIGN_IN, **timed},
             (
                 Row("login: with 50 chats or contacts, all told", "CPU ms", "all chats: CPU ms/login"),
                 Row("login: the same, nothing new to tell", "CPU ms", "with a cursor: CPU ms/login"),
@@ -118,7 +124,7 @@ def works(duration_s: float, idle_users: int) -> tuple[Work, ...]:
             (MIM, ACKS), accounts=200, contacts=50,
         ),
         Work(
-            "wire", wire.work, {},
+            "wire", _work(wire), {},
             (
                 Row("wire: a message, its acknowledgement, its delivery", "bytes",
                     "message: SEND + ACK + MSG bytes", "message: bytes"),
@@ -213,7 +219,6 @@ async def server(side: Side, work: Work, core: int) -> AsyncIterator[Target]:
             yield mim
         return
     folder = Path(tempfile.mkdtemp(prefix="mim-peer-"))
-    folder.chmod(0o711)  # as root, Postgres runs as somebody else
     try:
         peer = ejabberd.Ejabberd(folder, core, work.accounts, work.contacts)
         try:
@@ -238,7 +243,7 @@ def compare(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each side, by turns.")] = 5,
     duration: Annotated[float, typer.Option(min=1.0, help="Seconds of a round, warm-up not counted.")] = 8.0,
     idle_users: Annotated[int, typer.Option(min=2, help="Silent connections.")] = 2000,
-    only: Annotated[list[str] | None, typer.Option(help="chat, group, group-1000, idle, login-0, login or wire.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="chat, group, group-1000, idle, login-0, login, wire")] = None,
     page: Annotated[Path | None, typer.Option(help=f"Where to write the table, such as {PAGE}.")] = None,
     core: Core = 0,
 ) -> None:

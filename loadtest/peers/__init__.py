@@ -1,7 +1,7 @@
 """Other servers, to be measured beside this one by the same scenarios: :mod:`loadtest.compare`.
 
-A peer's adapter is one file with two things: a :class:`loadtest.server.Target` that starts the server privately on a core,
-and a :class:`PeerClient` that speaks its protocol.
+A peer's adapter is one file with two things: a :class:`loadtest.server.Target` that starts the server privately on a
+core, and a :class:`PeerClient` that speaks its protocol.
 """
 
 from loadtest.client import Client

@@ -1,8 +1,8 @@
 """ejabberd from Debian's packages as a peer: XMPP over WebSocket (RFC 7395), its archive (XEP-0313) in PostgreSQL.
 
 It is set up as its manual advises for load, and to its advantage where there is a choice: no shapers, only the modules
-that the work needs, passwords stored plain, one scheduler for the one core, no busy waiting, prepared statements, caches.
-Accounts and contacts are written into its tables before it starts.
+that the work needs, passwords stored plain, one scheduler for the one core, no busy waiting, prepared statements,
+caches. Accounts and contacts are written into its tables before it starts.
 
 A stanza's id is its number among those of its sender: who hears a chat checks that they come as 1, 2, 3, ... In the end
 everybody asks the archive how many messages it holds.
@@ -33,7 +33,7 @@ from loadtest.many import wait_until
 from loadtest.peers import PeerClient
 from loadtest.peers.postgres import PeerPostgres
 from loadtest.running import Run
-from loadtest.server import SECRET, ServerError, Usage
+from loadtest.server import SECRET, Memory, ServerError, Usage
 
 LIBRARIES: Final = Path("/usr/lib")
 SCHEMA: Final = Path("/usr/share/ejabberd/sql/pg.sql")
@@ -102,7 +102,8 @@ modules:
 """
 # One scheduler of each kind, for there is one core; sleeping instead of spinning while there is nothing to do.
 ERLANG: Final = (
-    "+K true +P 1000000 +Q 262144 +S 1:1 +SDcpu 1:1 +sbt db +sbwt none +sbwtdcpu none +sbwtdio none".split()
+    *("+K", "true", "+P", "1000000", "+Q", "262144", "+S", "1:1", "+SDcpu", "1:1", "+sbt", "db"),
+    *("+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"),
 )
 
 
@@ -110,7 +111,7 @@ class Ejabberd:
     """A private ejabberd and its Postgres, both on one core; a :class:`loadtest.server.Target`."""
 
     secret = SECRET  # of tokens, of which only the user's number is used
-    tls, ca = False, None
+    ssl = None
 
     def __init__(self, folder: Path, core: int, accounts: int, contacts: int = 0) -> None:
         """With `accounts` users u0, u1, ..., each with `contacts` contacts, half of them before and half after.
@@ -138,7 +139,8 @@ class Ejabberd:
         with (self._folder / "erlang.log").open("wb") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - it returns at once
                 # the kernel ends it when the load test dies; a node without a name has no distribution, and no epmd
-                ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", str(self._core), "erl", *ERLANG, "-noinput",
+                ["setpriv",  # noqa: S607
+                 "--pdeathsig", "TERM", "taskset", "-c", str(self._core), "erl", *ERLANG, "-noinput",
                  "-mnesia", "dir", f'"{self._folder}/mnesia"', "-s", "ejabberd"],
                 cwd=self._folder,
                 env={**os.environ, "ERL_LIBS": str(self._libraries), "HOME": str(self._folder),
@@ -203,9 +205,14 @@ class Ejabberd:
         server, postgres = (sum(map(proc.cpu_s, proc.pids_in(at))) for at in (self._folder, self._postgres.cluster))
         return Usage(server, postgres)
 
-    async def memory(self) -> Usage:
-        """Memory of the Erlang machine with its helpers."""
-        return Usage(sum(map(proc.rss_kib, proc.pids_in(self._folder))), 0.0)
+    async def memory(self) -> Memory:
+        """Memory of the same processes."""
+        server = sum(map(proc.rss_kib, proc.pids_in(self._folder)))
+        return Memory(server, proc.shared_once_kib(proc.pids_in(self._postgres.cluster)))
+
+    async def files(self) -> int:
+        """Descriptors of the Erlang machine with its helpers."""
+        return sum(map(proc.open_files, proc.pids_in(self._folder)))
 
 
 def free_port() -> int:
@@ -377,7 +384,7 @@ class XmppClient(PeerClient):
 
     # -- opening and entering --------------------------------------------------------------
 
-    def open(self, token: str, cursor: str = "") -> None:
+    def open(self, token: str, cursor: str = "", options: str = "") -> None:
         """Upgrade and sign in; the cursor is the version of the roster. The token tells only who we are."""
         name: str = jwt.decode(token, options={"verify_signature": False})["sub"]
         self.session["user"] = name.rpartition("-")[2]
@@ -393,8 +400,8 @@ class XmppClient(PeerClient):
         self._join(room)
         await wait_until(lambda: self.knows(room), PATIENCE_S, "entering a room")
         for member in members:
-            invitation = f"<message to='u{member}@{HOST}'><x xmlns='jabber:x:conference' jid='g{room}@{ROOMS}'/></message>"
-            self._write(text_message(invitation.encode()))
+            body = f"<x xmlns='jabber:x:conference' jid='g{room}@{ROOMS}'/>"
+            self._write(text_message(f"<message to='u{member}@{HOST}'>{body}</message>".encode()))
         self._others += len(members)
         return room
 
@@ -532,12 +539,11 @@ async def wire(run: Run) -> None:
     for number in range(1, WEIGHED + 1):
         a.send()
         await wait_until(lambda: a.acked == b.heard == number, PATIENCE_S, "a message")  # noqa: B023 - it is awaited
-    still = 0
-    while still != (still := _bytes(a, b)):  # the last answers to <r/>
-        await asyncio.sleep(QUIET_S)
+    await asyncio.sleep(QUIET_S)  # the last answers to <r/>
+    after = _bytes(a, b)
     guest = await crew.sign_in(2)
     figures = {"sign-in: bytes up": guest.bytes_up, "sign-in: bytes down": guest.bytes_down}
-    run.report.rounds.append({"message: bytes": (still - before) / WEIGHED, **figures})
+    run.report.rounds.append({"message: bytes": (after - before) / WEIGHED, **figures})
     crew.clients.append(guest)
     await crew.close()
 

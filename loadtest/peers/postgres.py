@@ -24,6 +24,7 @@ class PeerPostgres:
         self.url = ""  # its Unix socket
         self.cluster = folder / "cluster"
         self._core = core
+        self._folder = folder
         self._postgres = EmbeddedPostgres(folder)
 
     async def start(self) -> None:
@@ -37,6 +38,7 @@ class PeerPostgres:
         """In a thread, which moves to the core alone; what it starts inherits that."""
         mine = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {self._core})
+        self._folder.parent.chmod(0o711)  # as root, Postgres runs as somebody else
         try:
             self._postgres.start()
             self._postgres.stop()
