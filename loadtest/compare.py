@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -106,24 +107,6 @@ def works(duration_s: float, idle_users: int) -> tuple[Work, ...]:
             (Row("group: one of 1,000, one sender", "CPU µs a delivery", "CPU µs/delivery"),),
         ),
         Work(
-            "idle", _work(idle), {"users": idle_users},
-            (Row(f"idle: {idle_users:,} silent connections", "KiB each", "KiB/connection"),),
-            accounts=idle_users, fresh=True,
-        ),
-        Work(
-            "login-0", _work(login), {"chats": 0, **SIGN_IN, **timed},
-            (Row("login: without chats or contacts", "CPU ms", "all chats: CPU ms/login"),),
-            accounts=200,
-        ),
-        Work(
-            "login", _work(login), {"chats": 50, **SIGN_IN, **timed},
-            (
-                Row("login: with 50 chats or contacts, all told", "CPU ms", "all chats: CPU ms/login"),
-                Row("login: the same, nothing new to tell", "CPU ms", "with a cursor: CPU ms/login"),
-            ),
-            (MIM, ACKS), accounts=200, contacts=50,
-        ),
-        Work(
             "wire", _work(wire), {},
             (
                 Row("wire: a message, its acknowledgement, its delivery", "bytes",
@@ -132,6 +115,23 @@ def works(duration_s: float, idle_users: int) -> tuple[Work, ...]:
                 Row("wire: a sign-in, down", "bytes", "sign-in: bytes down"),
             ),
             of_peer=ejabberd.wire,
+        ),
+        Work(
+            "login-0", _work(login), {"chats": 0, **SIGN_IN, **timed},
+            (Row("login: without chats or contacts", "CPU ms", "all chats: CPU ms/login"),),
+        ),
+        Work(
+            "idle", _work(idle), {"users": idle_users},
+            (Row(f"idle: {idle_users:,} silent connections", "KiB each", "KiB/connection"),),
+            accounts=idle_users, fresh=True,
+        ),
+        Work(
+            "login", _work(login), {"chats": 50, **SIGN_IN, **timed},
+            (
+                Row("login: with 50 chats or contacts, all told", "CPU ms", "all chats: CPU ms/login"),
+                Row("login: the same, nothing new to tell", "CPU ms", "with a cursor: CPU ms/login"),
+            ),
+            (MIM, ACKS), accounts=200, contacts=50,
         ),
     )  # fmt: skip
 
@@ -180,24 +180,20 @@ def _spread(values: list[float]) -> str:
 
 async def run(chosen: Iterable[Work], rounds: int, core: int, found: Comparison) -> None:
     """Do the works, and note in `found` what comes of them."""
-    for work in chosen:
-        values: dict[Side, list[dict[str, float]]] = {side: [] for side in work.sides}
+    for (accounts, contacts, fresh), works_ in groupby(chosen, lambda work: (work.accounts, work.contacts, work.fresh)):
         async with AsyncExitStack() as stack:
-            servers: dict[bool, Target] = {}
-            for _ in range(rounds):
-                for side in work.sides:
-                    if work.fresh:
-                        async with server(side, work, core) as fresh:
-                            values[side].append(await _round(work, side, fresh, found))
-                        continue
-                    if side.is_mim not in servers:
-                        servers[side.is_mim] = await stack.enter_async_context(server(side, work, core))
-                    values[side].append(await _round(work, side, servers[side.is_mim], found))
-        for row in work.rows:
-            found.rows[row] = {
-                side: [figures[(not side.is_mim and row.of_peer) or row.figure] for figures in values[side]]
-                for side in work.sides
-            }
+            open_ = Servers(accounts, contacts, core, fresh, stack)
+            for work in works_:
+                values: dict[Side, list[dict[str, float]]] = {side: [] for side in work.sides}
+                for _ in range(rounds):
+                    for side in work.sides:
+                        async with open_.of(side) as target_:
+                            values[side].append(await _round(work, side, target_, found))
+                for row in work.rows:
+                    found.rows[row] = {
+                        side: [figures[(not side.is_mim and row.of_peer) or row.figure] for figures in values[side]]
+                        for side in work.sides
+                    }
 
 
 async def _round(work: Work, side: Side, on: Target, found: Comparison) -> dict[str, float]:
@@ -211,23 +207,40 @@ async def _round(work: Work, side: Side, on: Target, found: Comparison) -> dict[
     return figures
 
 
-@asynccontextmanager
-async def server(side: Side, work: Work, core: int) -> AsyncIterator[Target]:
-    """A private one, gone afterwards with all its files."""
-    if side.is_mim:
-        async with target(None, None, core) as mim:
-            yield mim
-        return
-    folder = Path(tempfile.mkdtemp(prefix="mim-peer-"))
-    try:
-        peer = ejabberd.Ejabberd(folder, core, work.accounts, work.contacts)
+class Servers:
+    """One of each kind for several works, or, for works that ask for fresh ones, another every time."""
+
+    def __init__(self, accounts: int, contacts: int, core: int, fresh: bool, stack: AsyncExitStack) -> None:
+        self._accounts, self._contacts, self._core, self._fresh = accounts, contacts, core, fresh
+        self._stack = stack
+        self._open: dict[bool, Target] = {}
+
+    @asynccontextmanager
+    async def of(self, side: Side) -> AsyncIterator[Target]:
+        """The server of a side."""
+        if self._fresh:
+            async with self._server(side) as fresh:
+                yield fresh
+            return
+        if side.is_mim not in self._open:
+            self._open[side.is_mim] = await self._stack.enter_async_context(self._server(side))
+        yield self._open[side.is_mim]
+
+    @asynccontextmanager
+    async def _server(self, side: Side) -> AsyncIterator[Target]:
+        """A private one, gone afterwards with all its files."""
+        if side.is_mim:
+            async with target(None, None, self._core) as mim:
+                yield mim
+            return
+        folder = Path(tempfile.mkdtemp(prefix="mim-peer-"))
+        peer = ejabberd.Ejabberd(folder, self._core, self._accounts, self._contacts)
         try:
             await peer.start()
             yield peer
         finally:
             await asyncio.to_thread(peer.stop)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write(found: Comparison, page: Path) -> None:
