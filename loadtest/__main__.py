@@ -10,6 +10,7 @@ from loadtest import commit as commit_function
 from loadtest import redis_cost, storage
 from loadtest.capacity.command import capacity
 from loadtest.client import LoadError
+from loadtest.compare import compare
 from loadtest.launch import allow_many_files
 from loadtest.options import Core, Json, Rounds, Users
 from loadtest.running import finish, refuse
@@ -53,6 +54,7 @@ Try:
   python -m loadtest push                        10,000 notifications while two people talk
   python -m loadtest web                         the web client in Chromium
   python -m loadtest self                        the load itself, against a stub that stores nothing
+  python -m loadtest compare                     this server and ejabberd, by turns
   python -m loadtest SCENARIO --help             the options of a scenario
 
 \b
@@ -75,7 +77,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (chat, group, login, idle, signals, wire, web, broadcast, mobile, soak, storm):
+for command in (chat, group, login, idle, signals, wire, web, broadcast, mobile, soak, storm, compare):
     app.command()(command)
 
 app.command("self")(self_)

@@ -12,6 +12,7 @@ from typing import Final
 from loadtest.client import Client
 from loadtest.invariants import Verdict
 from loadtest.many import few_at_a_time
+from loadtest.peers import PeerClient
 
 SETTLE_S: Final = 30.0
 
@@ -38,6 +39,8 @@ async def tally(clients: Sequence[Client]) -> Verdict:
 
 
 async def _tally(client: Client) -> Verdict:
+    if isinstance(client, PeerClient):
+        return await client.judge()
     verdict = Verdict(acknowledged=client.acked, received=client.heard)
     who = f"user {client.user} in chat {client.chat}"
     for problem in client.problems:
