@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOAD_STAMP := $(VENV)/.installed-load
 DEV_STAMP := $(VENV)/.installed-dev
+# Processes that share the tests, which wait more than they work.
+TESTERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help run serve test check load drill format clean
@@ -19,8 +21,8 @@ run: $(STAMP)  ## install what is needed and start a server to try: Ctrl-C ends 
 serve: $(STAMP)  ## start a server with your settings (MIM_* variables, mim.toml)
 	$(BIN)/mim serve
 
-test: $(DEV_STAMP)  ## run the tests; ARGS="-k name" chooses some
-	$(BIN)/pytest $(ARGS)
+test: $(DEV_STAMP)  ## run the tests, TESTERS of them at once; ARGS="-k name" chooses some
+	$(BIN)/pytest $(or $(ARGS),-n $(TESTERS))
 
 check: $(DEV_STAMP)  ## lint, formatting and types
 	$(BIN)/ruff check

@@ -1,4 +1,8 @@
-"""What every test may ask for: one real Postgres for the session, and a database of one's own in it."""
+"""What every test may ask for: one real Postgres for the session, and a database of one's own in it.
+
+`make test` shares the files out to several processes, for tests wait more than they work. Each process has a Postgres
+and everything else of its own; nothing has a fixed port or folder.
+"""
 
 import os
 import random
@@ -7,17 +11,25 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from mim.embedded import EmbeddedPostgres
 from mim.store.migrate import migrate
 
 hypothesis.settings.register_profile("ci", derandomize=False, print_blob=True, deadline=None)
 hypothesis.settings.load_profile("ci")
+
+# What takes longest and cannot be shared out: begun first, so that nobody waits for it at the end. The files of a
+# folder stay together: they share a browser.
+FIRST = ("tests/faults/test_drills.py", "tests/web/")
+MEMORY = Path("/dev/shm")  # a file system in memory, where there is one
+ENOUGH = 4 << 30
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -26,6 +38,25 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = str(random.randrange(1 << 32))
     vars(hypothesis.core)["global_force_seed"] = int(config.option.hypothesis_seed)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The parts that take longest come first where several processes share the work."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
+class Shares(LoadScopeScheduling):
+    """Whole files go to the processes, in the order in which they were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((part for part in FIRST if nodeid.startswith(part)), nodeid.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """How `-n 3` shares out the tests, whatever --dist says."""
+    config.option.loadscopereorder = False
+    return Shares(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -55,11 +86,16 @@ def unique(prefix: str) -> str:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """URL of the cluster under test: MIM_TEST_DATABASE_URL, else a private one that ends with the session."""
+    """URL of the cluster under test: MIM_TEST_DATABASE_URL, else a private one that ends with the session.
+
+    The private one is kept in memory where there is room: hundreds of databases are made and dropped, and a busy disk
+    takes longer over that than the tests do. Tests that are about files have a Postgres of their own, on disk.
+    """
     if url := os.environ.get("MIM_TEST_DATABASE_URL"):
         yield url
         return
-    folder = Path(tempfile.mkdtemp(prefix="mim-test-"))
+    in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH
+    folder = Path(tempfile.mkdtemp(prefix="mim-test-", dir=MEMORY if in_memory else None))
     folder.chmod(0o711)  # as root, Postgres runs as somebody else
     server = EmbeddedPostgres(folder / "postgres")
     try:

@@ -1,7 +1,6 @@
 """The network and the server come and go; nothing is lost, nothing comes twice."""
 
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,14 +22,15 @@ async def process() -> AsyncIterator[ServerProcess]:
     folder = Path(tempfile.mkdtemp(prefix="mim-web-"))
     folder.chmod(0o711)  # noqa: ASYNC240 - it returns at once; as root, Postgres runs as somebody else
     lifted = {f"MIM_{name.upper()}": str(value) for name, value in LIFTED.items()}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = ServerProcess("server", folder, MIM_DEV="true", MIM_PORT=str(port), **lifted)
-    await process.start()
-    yield process
-    process.clean_up()
-    shutil.rmtree(folder, ignore_errors=True)
+    port = Port()
+    process = ServerProcess("server", folder, MIM_DEV="true", MIM_PORT=str(port.number), **lifted)
+    try:
+        await process.start()
+        yield process
+    finally:
+        process.clean_up()
+        port.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def test_the_server_is_killed_in_mid_conversation(process: ServerProcess, joins: Joins) -> None:
