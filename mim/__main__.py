@@ -120,8 +120,9 @@ def serve(
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """End through every `finally`. uvicorn raises the signal that stopped it once more when it has drained, and
-    what would answer by default kills the process, or cancels the closing, before the last commits are done."""
+    """Told to stop before there is an event loop to tell: end through every `finally`, and hear of it only once."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     raise SystemExit(0)
 
 

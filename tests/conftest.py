@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
 
 
-class Shares(LoadScopeScheduling):
+class Shares(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """Whole files go to the processes, in the order in which they were collected."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -6,12 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from mim.embedded import EmbeddedPostgres
+from mim.store.migrate import LOCK
+from tests.faults.process import pids_in
 from tests.redis_server import RedisServer, needs_redis
 
 
@@ -131,6 +136,56 @@ def test_a_server_that_is_told_to_stop_closes_everything(tmp_path: Path, number:
 
     assert server.returncode == 0
     assert not (tmp_path / "data" / "postgres" / "cluster" / "postmaster.pid").exists()
+
+
+@contextmanager
+def starting(folder: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A server that begins to start, and its log. At the end it has ended in order, without a word of complaint."""
+    log = folder / "log"
+    with log.open("w") as stderr:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mim", "serve", "--port", "0"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **variables},
+            stderr=stderr,
+        )
+    with server:
+        try:
+            yield server, log
+            assert server.wait(60) == 0, log.read_text()
+            assert "Traceback" not in log.read_text()
+        finally:
+            server.kill()
+
+
+@pytest.mark.parametrize("stage", ["cluster.new", "cluster/start.log"], ids=["initdb", "pg_ctl"])
+def test_a_server_that_is_told_to_stop_while_postgres_starts_leaves_nothing_running(tmp_path: Path, stage: str) -> None:
+    home = tmp_path / "data" / "postgres"
+    with starting(tmp_path) as (server, log):
+        while not (home / stage).exists():
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.002)
+        server.send_signal(signal.SIGTERM)
+
+    assert pids_in(home / "cluster") == []
+    assert mim("db", "migrate", cwd=tmp_path).returncode == 0
+
+
+async def test_a_server_that_is_told_to_stop_while_it_waits_for_the_database_ends(
+    tmp_path: Path, empty_database_url: str
+) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute("select pg_advisory_lock($1)", LOCK)  # as another node that migrates
+        with starting(tmp_path, MIM_DATABASE_URL=empty_database_url) as (server, log):
+            async with asyncio.timeout(60):
+                while not await connection.fetchval("select count(*) from pg_locks where not granted"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            server.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(server.wait)
+        assert "listening" not in log.read_text()
+    finally:
+        await connection.close()
 
 
 def test_config_shows_what_is_in_effect_and_why(tmp_path: Path) -> None:

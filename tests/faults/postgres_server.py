@@ -15,7 +15,7 @@ import asyncpg
 from mim.embedded import _programs
 from mim.embedded_owner import let_in, owner_of
 from tests.faults.ports import Port
-from tests.faults.process import kill_all, pids_in
+from tests.faults.process import end_postgres, kill_all, pids_in
 from tests.faults.programs import START_S, Program
 
 DATABASE = "mim"
@@ -34,6 +34,7 @@ SETTINGS = {
     "wal_retrieve_retry_interval": "500ms",  # how soon a standby looks for its primary again
     "wal_sender_timeout": "5s",
     "wal_receiver_timeout": "5s",
+    "dynamic_shared_memory_type": "mmap",  # in the folder, with which it goes; else whoever is killed leaves it behind
 }
 MADE = ("-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 COLLATION = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -138,8 +139,8 @@ class PostgresServer(Program):
                 await asyncio.sleep(0.02)
 
     def clean_up(self) -> None:
+        end_postgres(self._cluster)
         super().clean_up()
-        kill_all(pids_in(self._cluster))
         self.port.close()
 
     async def _runs(self, program: str, *args: str) -> None:
