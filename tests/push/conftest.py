@@ -15,9 +15,12 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.harness import RunningServer, running
 from tests.push.ends import ApnsEnd, End, FcmEnd, GatewayEnd, WebPushEnd
 from tests.push.h2server import H2Server
+from tests.push.people import push_of
 
+RATES = ("request_rate", "request_burst", "send_rate", "send_burst")
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
@@ -104,3 +107,12 @@ async def world(tmp_path: Path, authority: trustme.CA, keys: dict[str, Any]) -> 
     """All ends, listening."""
     async with far_ends(tmp_path, authority, keys) as world:
         yield world
+
+
+@pytest_asyncio.fixture
+async def server(database_url: str, world: World) -> AsyncIterator[RunningServer]:
+    """A node whose providers are the far ends."""
+    rates: dict[str, Any] = dict.fromkeys(RATES, 1_000_000)
+    async with running(database_url, **world.settings, **rates) as server:
+        world.webpush.server_key = await push_of(server).public_key()
+        yield server
