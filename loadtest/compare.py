@@ -6,7 +6,6 @@ all of them. Each side's figure is the median of its rounds, and the ratio is th
 
 import asyncio
 import os
-import shutil
 import signal
 import statistics
 import tempfile
@@ -233,14 +232,12 @@ class Servers:
             async with target(None, None, self._core) as mim:
                 yield mim
             return
-        folder = Path(tempfile.mkdtemp(prefix="mim-peer-"))
-        peer = ejabberd.Ejabberd(folder, self._core, self._accounts, self._contacts)
+        peer = ejabberd.Ejabberd(Path(tempfile.mkdtemp(prefix="mim-peer-")), self._core, self._accounts, self._contacts)
         try:
             await peer.start()
             yield peer
         finally:
             await asyncio.to_thread(peer.stop)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write(found: Comparison, page: Path) -> None:

@@ -31,7 +31,7 @@ from loadtest.crew import Crew
 from loadtest.invariants import Verdict
 from loadtest.many import wait_until
 from loadtest.peers import PeerClient
-from loadtest.peers.postgres import PeerPostgres
+from loadtest.peers.postgres import PEER, PeerPostgres
 from loadtest.running import Run
 from loadtest.server import SECRET, Memory, ServerError, Usage
 
@@ -115,7 +115,7 @@ class Ejabberd:
 
     def __init__(self, folder: Path, core: int, accounts: int, contacts: int = 0) -> None:
         """With `accounts` users u0, u1, ..., each with `contacts` contacts, half of them before and half after.
-        `folder` is for its files. Raises ServerError where ejabberd is not installed."""
+        `folder` is for its files, and gone with it. Raises ServerError where ejabberd is not installed."""
         here = sorted(LIBRARIES.glob("*-linux-gnu/ejabberd-*/ebin/ejabberd.app"))
         if not here or not list(LIBRARIES.glob("erlang/lib/p1_pgsql-*")) or not SCHEMA.exists():
             raise ServerError(MISSING)
@@ -125,8 +125,8 @@ class Ejabberd:
         self.about: dict[str, Any] = {"core": core, "cpu": "of ejabberd and its Postgres"}
         self._accounts, self._contacts = accounts, contacts
         self._core = core
-        self._folder = folder.resolve() / "ejabberd"
-        self._postgres = PeerPostgres(folder.resolve() / "postgres", core)
+        self._folder = folder.resolve() / PEER
+        self._postgres = PeerPostgres(folder.resolve(), core)
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
@@ -190,7 +190,7 @@ class Ejabberd:
         return "\n".join(line for log in logs if log.exists() for line in log.read_text().splitlines()[-5:])
 
     def stop(self) -> None:
-        """End it, and kill what does not end."""
+        """End it, kill what does not end, and remove the folder. Blocks."""
         if self._process is not None:
             self._process.terminate()
             try:
