@@ -261,6 +261,10 @@ def compare(
     chosen = [work for work in works(duration, idle_users) if not only or work.name in only]
     if not chosen:
         refuse(f"--only {' '.join(only or ())}: none of {', '.join(work.name for work in works(duration, 2))}")
+    try:
+        ejabberd.libraries()
+    except ServerError as exc:
+        refuse(str(exc))
     leave_core(core, private=True)
     allow_many_files()
     found = Comparison(f"{rounds} rounds of {duration:g} s by turns, median (least–most), the ratio by round")

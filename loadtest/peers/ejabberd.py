@@ -116,10 +116,7 @@ class Ejabberd:
     def __init__(self, folder: Path, core: int, accounts: int, contacts: int = 0) -> None:
         """With `accounts` users u0, u1, ..., each with `contacts` contacts, half of them before and half after.
         `folder` is for its files, and gone with it. Raises ServerError where ejabberd is not installed."""
-        here = sorted(LIBRARIES.glob("*-linux-gnu/ejabberd-*/ebin/ejabberd.app"))
-        if not here or not list(LIBRARIES.glob("erlang/lib/p1_pgsql-*")) or not SCHEMA.exists():
-            raise ServerError(MISSING)
-        self._libraries = here[-1].parents[2]
+        self._libraries = libraries()
         self.host, self.port = "127.0.0.1", free_port()
         self.addresses = [(self.host, self.port)]
         self.about: dict[str, Any] = {"core": core, "cpu": "of ejabberd and its Postgres"}
@@ -222,15 +219,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def libraries() -> Path:
+    """Where its Erlang libraries are; raises ServerError where they are not."""
+    found = sorted(LIBRARIES.glob("*-linux-gnu/ejabberd-*/ebin/ejabberd.app"))
+    if not found or not list(LIBRARIES.glob("erlang/lib/p1_pgsql-*")) or not SCHEMA.exists():
+        raise ServerError(MISSING)
+    return found[-1].parents[2]
+
+
 async def versions() -> str:
-    """What runs here, in a sentence; raises ServerError where ejabberd is not installed."""
+    """What runs here; raises ServerError where ejabberd is not installed."""
+    libraries()
     asked = await asyncio.create_subprocess_exec(
-        "dpkg-query", "-W", "-f", "${Package} ${Version}\n", "ejabberd", "erlang-base", stdout=subprocess.PIPE
+        "dpkg-query", "-W", "-f", "${Package} ${Version}, ", "ejabberd", "erlang-base", stdout=subprocess.PIPE
     )
     said, _ = await asked.communicate()
-    if asked.returncode:
-        raise ServerError(MISSING)
-    return ", ".join(said.decode().split("\n")).rstrip(", ")
+    return said.decode().rstrip(", ")
 
 
 # -- the client ------------------------------------------------------------------------------
@@ -437,6 +441,10 @@ class XmppClient(PeerClient):
         if not self._transport.is_closing():
             self._write(CLOSE)
         await asyncio.wait_for(asyncio.shield(self.lost), PATIENCE_S)
+
+    def hang_up(self) -> None:
+        """Without a goodbye."""
+        self._transport.abort()
 
     # -- traffic ---------------------------------------------------------------------------
 
