@@ -26,7 +26,7 @@ from loadtest.launch import allow_many_files
 from loadtest.many import first_of
 from loadtest.meter import OTHERS
 from loadtest.options import Core
-from loadtest.peers import ejabberd
+from loadtest.peers import ejabberd, xmpp
 from loadtest.report import machine, short
 from loadtest.running import BROKEN, leave_core, measure, refuse
 from loadtest.scenarios.chat import chat
@@ -51,8 +51,8 @@ class Side(NamedTuple):
 
 
 MIM: Final = Side("mim", True, Client)
-ACKS: Final = Side("ejabberd, with acks", False, ejabberd.XmppClient)
-PLAIN: Final = Side("ejabberd, without", False, ejabberd.PlainXmppClient)
+ACKS: Final = Side("ejabberd, with acks", False, xmpp.XmppClient)
+PLAIN: Final = Side("ejabberd, without", False, xmpp.PlainXmppClient)
 SIDES: Final = (MIM, ACKS, PLAIN)
 
 
@@ -113,7 +113,7 @@ def works(duration_s: float, idle_users: int) -> tuple[Work, ...]:
                 Row("wire: a sign-in, up", "bytes", "sign-in: bytes up"),
                 Row("wire: a sign-in, down", "bytes", "sign-in: bytes down"),
             ),
-            of_peer=ejabberd.wire,
+            of_peer=xmpp.wire,
         ),
         Work(
             "login-0", _work(login), {"chats": 0, **SIGN_IN, **timed},
