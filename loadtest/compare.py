@@ -179,20 +179,24 @@ def _spread(values: list[float]) -> str:
 
 async def run(chosen: Iterable[Work], rounds: int, core: int, found: Comparison) -> None:
     """Do the works, and note in `found` what comes of them."""
-    for (accounts, contacts, fresh), works_ in groupby(chosen, lambda work: (work.accounts, work.contacts, work.fresh)):
+    for kind, alike in groupby(chosen, lambda work: (work.accounts, work.contacts, work.fresh)):
         async with AsyncExitStack() as stack:
-            open_ = Servers(accounts, contacts, core, fresh, stack)
-            for work in works_:
-                values: dict[Side, list[dict[str, float]]] = {side: [] for side in work.sides}
-                for _ in range(rounds):
-                    for side in work.sides:
-                        async with open_.of(side) as target_:
-                            values[side].append(await _round(work, side, target_, found))
-                for row in work.rows:
-                    found.rows[row] = {
-                        side: [figures[(not side.is_mim and row.of_peer) or row.figure] for figures in values[side]]
-                        for side in work.sides
-                    }
+            servers = Servers(*kind, core, stack)
+            for work in alike:
+                await _do(work, rounds, servers, found)
+
+
+async def _do(work: Work, rounds: int, servers: "Servers", found: Comparison) -> None:
+    values: dict[Side, list[dict[str, float]]] = {side: [] for side in work.sides}
+    for _ in range(rounds):
+        for side in work.sides:
+            async with servers.of(side) as server:
+                values[side].append(await _round(work, side, server, found))
+    for row in work.rows:
+        found.rows[row] = {
+            side: [figures[(not side.is_mim and row.of_peer) or row.figure] for figures in values[side]]
+            for side in work.sides
+        }
 
 
 async def _round(work: Work, side: Side, on: Target, found: Comparison) -> dict[str, float]:
@@ -209,8 +213,8 @@ async def _round(work: Work, side: Side, on: Target, found: Comparison) -> dict[
 class Servers:
     """One of each kind for several works, or, for works that ask for fresh ones, another every time."""
 
-    def __init__(self, accounts: int, contacts: int, core: int, fresh: bool, stack: AsyncExitStack) -> None:
-        self._accounts, self._contacts, self._core, self._fresh = accounts, contacts, core, fresh
+    def __init__(self, accounts: int, contacts: int, fresh: bool, core: int, stack: AsyncExitStack) -> None:
+        self._accounts, self._contacts, self._fresh, self._core = accounts, contacts, fresh, core
         self._stack = stack
         self._open: dict[bool, Target] = {}
 

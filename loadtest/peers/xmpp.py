@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 
 import jwt
 
-from loadtest.client import NO_MASK, PATIENCE_S, TEXT, Client
+from loadtest.client import NO_MASK, PATIENCE_S, TEXT, Client, LoadError
 from loadtest.crew import Crew
 from loadtest.invariants import Verdict
 from loadtest.many import wait_until
@@ -77,7 +77,7 @@ class XmppClient(PeerClient):
         self._received = 0  # stanzas since `enabled`, which the server wants to hear of
         self._others = 0  # stanzas sent since then that are no messages
         self._missing = 0  # answers until SYNCED
-        self._from = self._own = b"?"  # how a message of the chat begins that others, that we sent
+        self._from = self._own = b"\0"  # in the tag of a message of the chat that others, that we sent
 
     # -- stanzas in ------------------------------------------------------------------------
 
@@ -142,12 +142,17 @@ class XmppClient(PeerClient):
             self._received = 0
             self._step()
         elif stanza.startswith(b"<presence"):
-            if b"status code='110'" in stanza:
-                self.chats[self._room] = {}
-            elif f"from='{self._name}@{HOST}/load'".encode() in stanza:
-                self._step()
+            self._take_presence(stanza)
         if stanza.startswith((b"<failure", b"<failed", b"<stream:error")) or b"type='error'" in stanza:
             self.problems.append(repr(stanza[:300]))
+            if not self.synced.done():
+                self._transport.abort()
+
+    def _take_presence(self, stanza: bytes) -> None:
+        if b"status code='110'" in stanza:  # our own in a room, after everybody else's
+            self.chats[self._room] = {}
+        elif f"from='{self._name}@{HOST}/load'".encode() in stanza:
+            self._step()
 
     def _auth(self) -> bytes:
         secret = base64.b64encode(f"\0{self._name}\0{PASSWORD}".encode()).decode()
@@ -166,10 +171,12 @@ class XmppClient(PeerClient):
             self.session["resumed"] = b"<query" not in stanza
             self.chats = {number: {} for number in range(stanza.count(b"<item "))}
             self._step()
-        elif (at := stanza.find(b"<count>")) >= 0:
-            count = int(stanza[at + 7 : stanza.index(b"<", at + 7)])
-            if (waiting := self._answers.pop(self._ref, None)) is not None:
-                waiting.set_result(count)
+        elif (waiting := self._answers.pop(self._ref, None)) is not None:
+            at = stanza.find(b"<count>") + 7
+            if at < 7:
+                waiting.set_exception(LoadError(f"the archive tells {stanza[:300]!r}"))
+            else:
+                waiting.set_result(int(stanza[at : stanza.index(b"<", at)]))
 
     def _step(self) -> None:
         self._missing -= 1
