@@ -10,7 +10,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 TESTERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check load drill format clean
+.PHONY: help run serve test check load compare drill format clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ check: $(DEV_STAMP)  ## lint, formatting and types
 
 load: $(LOAD_STAMP)  ## measure a private server: chat, group, idle, login, bytes on the wire
 	for scenario in chat group idle login wire; do $(BIN)/python -m loadtest $$scenario || exit 1; done
+
+compare: $(LOAD_STAMP)  ## measure this server and ejabberd by turns, and write the table into docs/performance.md
+	$(BIN)/python -m loadtest compare --page docs/performance.md $(ARGS)
 
 drill: $(DEV_STAMP)  ## break a small cluster on purpose, fault by fault; ARGS="--only redis" chooses some
 	$(BIN)/python -m tests.faults.drill $(ARGS)

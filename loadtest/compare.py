@@ -6,7 +6,6 @@ all of them. Each side's figure is the median of its rounds, and the ratio is th
 
 import asyncio
 import os
-import shutil
 import signal
 import statistics
 import tempfile
@@ -27,7 +26,7 @@ from loadtest.launch import allow_many_files
 from loadtest.many import first_of
 from loadtest.meter import OTHERS
 from loadtest.options import Core
-from loadtest.peers import ejabberd
+from loadtest.peers import ejabberd, xmpp
 from loadtest.report import machine, short
 from loadtest.running import BROKEN, leave_core, measure, refuse
 from loadtest.scenarios.chat import chat
@@ -52,8 +51,8 @@ class Side(NamedTuple):
 
 
 MIM: Final = Side("mim", True, Client)
-ACKS: Final = Side("ejabberd, with acks", False, ejabberd.XmppClient)
-PLAIN: Final = Side("ejabberd, without", False, ejabberd.PlainXmppClient)
+ACKS: Final = Side("ejabberd, with acks", False, xmpp.XmppClient)
+PLAIN: Final = Side("ejabberd, without", False, xmpp.PlainXmppClient)
 SIDES: Final = (MIM, ACKS, PLAIN)
 
 
@@ -114,7 +113,7 @@ def works(duration_s: float, idle_users: int) -> tuple[Work, ...]:
                 Row("wire: a sign-in, up", "bytes", "sign-in: bytes up"),
                 Row("wire: a sign-in, down", "bytes", "sign-in: bytes down"),
             ),
-            of_peer=ejabberd.wire,
+            of_peer=xmpp.wire,
         ),
         Work(
             "login-0", _work(login), {"chats": 0, **SIGN_IN, **timed},
@@ -180,20 +179,24 @@ def _spread(values: list[float]) -> str:
 
 async def run(chosen: Iterable[Work], rounds: int, core: int, found: Comparison) -> None:
     """Do the works, and note in `found` what comes of them."""
-    for (accounts, contacts, fresh), works_ in groupby(chosen, lambda work: (work.accounts, work.contacts, work.fresh)):
+    for kind, alike in groupby(chosen, lambda work: (work.accounts, work.contacts, work.fresh)):
         async with AsyncExitStack() as stack:
-            open_ = Servers(accounts, contacts, core, fresh, stack)
-            for work in works_:
-                values: dict[Side, list[dict[str, float]]] = {side: [] for side in work.sides}
-                for _ in range(rounds):
-                    for side in work.sides:
-                        async with open_.of(side) as target_:
-                            values[side].append(await _round(work, side, target_, found))
-                for row in work.rows:
-                    found.rows[row] = {
-                        side: [figures[(not side.is_mim and row.of_peer) or row.figure] for figures in values[side]]
-                        for side in work.sides
-                    }
+            servers = Servers(*kind, core, stack)
+            for work in alike:
+                await _do(work, rounds, servers, found)
+
+
+async def _do(work: Work, rounds: int, servers: "Servers", found: Comparison) -> None:
+    values: dict[Side, list[dict[str, float]]] = {side: [] for side in work.sides}
+    for _ in range(rounds):
+        for side in work.sides:
+            async with servers.of(side) as server:
+                values[side].append(await _round(work, side, server, found))
+    for row in work.rows:
+        found.rows[row] = {
+            side: [figures[(not side.is_mim and row.of_peer) or row.figure] for figures in values[side]]
+            for side in work.sides
+        }
 
 
 async def _round(work: Work, side: Side, on: Target, found: Comparison) -> dict[str, float]:
@@ -210,8 +213,8 @@ async def _round(work: Work, side: Side, on: Target, found: Comparison) -> dict[
 class Servers:
     """One of each kind for several works, or, for works that ask for fresh ones, another every time."""
 
-    def __init__(self, accounts: int, contacts: int, core: int, fresh: bool, stack: AsyncExitStack) -> None:
-        self._accounts, self._contacts, self._core, self._fresh = accounts, contacts, core, fresh
+    def __init__(self, accounts: int, contacts: int, fresh: bool, core: int, stack: AsyncExitStack) -> None:
+        self._accounts, self._contacts, self._fresh, self._core = accounts, contacts, fresh, core
         self._stack = stack
         self._open: dict[bool, Target] = {}
 
@@ -233,14 +236,12 @@ class Servers:
             async with target(None, None, self._core) as mim:
                 yield mim
             return
-        folder = Path(tempfile.mkdtemp(prefix="mim-peer-"))
-        peer = ejabberd.Ejabberd(folder, self._core, self._accounts, self._contacts)
+        peer = ejabberd.Ejabberd(Path(tempfile.mkdtemp(prefix="mim-peer-")), self._core, self._accounts, self._contacts)
         try:
             await peer.start()
             yield peer
         finally:
             await asyncio.to_thread(peer.stop)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write(found: Comparison, page: Path) -> None:
@@ -264,6 +265,10 @@ def compare(
     chosen = [work for work in works(duration, idle_users) if not only or work.name in only]
     if not chosen:
         refuse(f"--only {' '.join(only or ())}: none of {', '.join(work.name for work in works(duration, 2))}")
+    try:
+        ejabberd.libraries()
+    except ServerError as exc:
+        refuse(str(exc))
     leave_core(core, private=True)
     allow_many_files()
     found = Comparison(f"{rounds} rounds of {duration:g} s by turns, median (least–most), the ratio by round")
