@@ -12,7 +12,7 @@ import pytest
 from loadtest import phones, tally
 from loadtest.report import Report
 from loadtest.running import BROKEN, finish, measure
-from loadtest.scenarios import broadcast, chat, group, mobile, storm, traffic
+from loadtest.scenarios import broadcast, chat, group, mobile, soak, storm, traffic
 from loadtest.server import target
 from tests.harness import SECRET, RunningServer, running
 from tests.loadtest.frame_proxy import Doubles, Drops, EatsAck, Fault, FrameProxy, NoFault, Swaps
@@ -24,6 +24,10 @@ SMALL: dict[str, tuple[Any, dict[str, Any]]] = {
     "broadcast": (broadcast.broadcast, {"users": 5, "rate": 20.0, "duration": 1.0, "rounds": 1}),
     "storm": (storm.storm, {"users": 12, "rate": 60.0, "quiet": 1.0, "rounds": 1}),
     "mobile": (mobile.mobile, {"users": 30, "chats": 6, "duration": 4.0, "compress": 100.0, "seed": 11}),
+    "soak": (
+        soak.soak,
+        {"users": 30, "chats": 6, "duration": 4.0, "compress": 100.0, "seed": 11, "faults": False},
+    ),
 }
 FAULTS: list[tuple[type[Fault], set[str]]] = [
     (NoFault, set()),
@@ -47,6 +51,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phones, "SETTLE_S", 2.0)
     monkeypatch.setattr(broadcast, "ARRIVE_S", 2.0)
     monkeypatch.setattr(traffic, "WARM_UP_S", 0.1)
+    monkeypatch.setattr(soak, "CLOSED_S", 0.0)  # the server is this process, which others use
+    monkeypatch.setattr(soak, "FILES", 10_000)
+    monkeypatch.setattr(soak, "MEMORY_MIB", 10_000.0)
 
 
 def port_of(server: RunningServer) -> int:
@@ -100,3 +107,4 @@ async def test_the_command_itself(kind: type[Fault], server: RunningServer) -> N
         )  # fmt: skip
         said, errors = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == (BROKEN if kind is Doubles else 0), (said, errors)
+    assert (b"VIOLATION: nothing is delivered twice" in said) == (kind is Doubles), said
