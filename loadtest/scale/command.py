@@ -60,7 +60,7 @@ def scale(
     text = "\n".join(_tables(found, effort))
     print(text)  # noqa: T201
     if page is not None:
-        _write(page, found, text)
+        write(page, found, text)
 
 
 def _tables(found: Sequence[Series], effort: Effort) -> Iterator[str]:
@@ -87,7 +87,7 @@ def _row(point: Point) -> str:
     )
 
 
-def _write(page: Path, found: Sequence[Series], tables: str) -> None:
+def write(page: Path, found: Sequence[Series], tables: str) -> None:
     """Plots beside the page, and what is between the marks of the page anew."""
     folder = page.parent / PLOTS
     folder.mkdir(exist_ok=True)
