@@ -1,15 +1,15 @@
 """The model of capacity: what must hold whatever its unit costs are."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+from loadtest.capacity import page
 from loadtest.capacity.model import MOST_A_COMMIT, Load, Room, batch_of, plan
+from loadtest.capacity.page import COMPANY, COUNTRY, NATION
 from loadtest.capacity.units import Cost, Units
 
-COMPANY = Load(5_000, 150_000)
-COUNTRY = Load(1_000_000, 83_000_000)
-WORLD = Load(40_000_000, 500_000 * 86_400, 13)
 ROOM, UNITS = Room(), Units()
 
 
@@ -31,7 +31,7 @@ def test_a_company_needs_one_of_each_and_no_redis() -> None:
     assert found.server_cores.bus == found.network.redis == 0
 
 
-@pytest.mark.parametrize("load", [COMPANY, COUNTRY, WORLD], ids=["company", "country", "world"])
+@pytest.mark.parametrize("load", [COMPANY, COUNTRY, NATION], ids=["company", "country", "nation"])
 def test_what_is_planned_carries_what_is_asked(load: Load) -> None:
     found = plan(load, ROOM, UNITS)
     assert found.nodes * ROOM.connections >= load.sessions
@@ -49,7 +49,7 @@ def test_more_never_needs_less(field: str) -> None:
 
 
 def test_commits_fall_apart_over_shards_unless_messages_are_brought_to_them() -> None:
-    meshed, brought = plan(WORLD, ROOM, UNITS), plan(WORLD, ROOM, UNITS, brought=True)
+    meshed, brought = plan(NATION, ROOM, UNITS), plan(NATION, ROOM, UNITS, brought=True)
     assert meshed.batch == 1
     assert brought.batch > 10
     assert brought.postgres_cores.messages < meshed.postgres_cores.messages / 3
@@ -76,3 +76,10 @@ def test_a_wrong_unit_is_refused_with_a_sentence(word: str) -> None:
 def test_every_unit_says_what_measures_it() -> None:
     assert all(all(row) for row in UNITS.rows())
     assert len(UNITS.rows()) == len(UNITS)
+
+
+def test_the_page_has_the_tables_of_today() -> None:
+    text = (Path(__file__).parents[2] / "docs" / page.PAGE).read_text("utf-8")
+    assert "<!-- units:begin -->" in text
+    assert "<!-- worked:begin -->" in text
+    assert page.with_tables(text) == text, "python -m loadtest capacity --into docs"

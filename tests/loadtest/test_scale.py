@@ -5,10 +5,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+
 from loadtest.scale.command import BEGIN, END, PAGE, PLOTS, write
 from loadtest.scale.rovers import fill, make_chats, pairs, stored
 from loadtest.scale.series import Point, Series
-
 from mim.store.migrate import migrate
 
 
