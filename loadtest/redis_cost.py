@@ -12,6 +12,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -26,6 +27,7 @@ from mim.embedded_redis import EmbeddedRedis
 
 BATCHES: Final = (1, 10, 100)
 LISTENERS: Final = (0, 1, 4)
+NODES: Final = 16
 TOPICS: Final = 10_000  # that somebody listens to, as Redis finds a topic in a table of all of them
 FIRST_TOPIC: Final = 1_000_001
 CHUNK: Final = 500
@@ -49,6 +51,9 @@ async def run(messages: int, rounds: int) -> Report:
                     for batch in BATCHES:
                         cost = await _measure(client, path, messages, batch, listeners)
                         figures[f"{listeners} listeners, {batch} at a time: CPU µs/message"] = cost
+                for spread in (False, True):
+                    name = f"of {NODES} nodes at once, one each, {'to another one' if spread else 'to nobody'}"
+                    figures[f"{name}: CPU µs/message"] = await _many(client, path, messages, spread=spread)
                 if number:
                     report.rounds.append(figures)
     finally:
@@ -74,6 +79,34 @@ async def _measure(client: Any, path: str, messages: int, batch: int, listeners:
             ear.close()
 
 
+async def _many(client: Any, path: str, messages: int, *, spread: bool) -> float:
+    """µs of Redis a message, when many nodes have one message each, and each is for a node of its own: as with many
+    nodes and many Redis, where nothing bunches on a connection, but Redis finds several connections ready."""
+    turns = messages // NODES
+    ears = [_Listener(path, turns, range(node, TOPICS, NODES)) for node in range(NODES * spread)]
+    mouths = [connected(path) for _ in range(NODES)]
+    try:
+        before = await _cpu_s(client)
+        await asyncio.to_thread(_publish_spread, mouths, turns)
+        for ear in ears:
+            await asyncio.to_thread(ear.finish)
+        return (await _cpu_s(client) - before) / (turns * NODES) * 1e6
+    finally:
+        for mouth in mouths:
+            mouth.close()
+        for ear in ears:
+            ear.close()
+
+
+def _publish_spread(mouths: Sequence[socket.socket], turns: int) -> None:
+    for turn in range(turns):
+        for node, mouth in enumerate(mouths):
+            mouth.sendall(command(b"PUBLISH", _topic(turn * NODES + node), PAYLOAD))
+        for mouth in mouths:
+            while b"\n" not in mouth.recv(64):
+                pass
+
+
 async def _cpu_s(client: Any) -> float:
     """User and system time of the process, finer than /proc has it."""
     told = await client.info("cpu")
@@ -95,20 +128,20 @@ def _publish(mouth: socket.socket, messages: int, batch: int) -> None:
 
 
 class _Listener:
-    """Listens to all topics in a thread, and counts bytes: all messages have the same size."""
+    """Listens to topics in a thread, and counts bytes: all messages have the same size."""
 
-    def __init__(self, path: str, messages: int) -> None:
+    def __init__(self, path: str, messages: int, topics: Sequence[int] = range(TOPICS)) -> None:
         self._socket = connected(path)
         self._left = messages * len(command(b"message", _topic(0), PAYLOAD))
-        for first in range(0, TOPICS, CHUNK):
-            self._socket.sendall(command(b"SUBSCRIBE", *map(_topic, range(first, first + CHUNK))))
-        self._skip_confirmations()
+        for first in range(0, len(topics), CHUNK):
+            self._socket.sendall(command(b"SUBSCRIBE", *map(_topic, topics[first : first + CHUNK])))
+        self._skip_confirmations(len(topics))
         self._thread = threading.Thread(target=self._hear, daemon=True)
         self._thread.start()
 
-    def _skip_confirmations(self) -> None:
+    def _skip_confirmations(self, topics: int) -> None:
         left = sum(len(command(b"subscribe", _topic(n), b"")) - len(b"$0\r\n\r\n") + len(b":%d\r\n" % (n + 1))
-                   for n in range(TOPICS))  # fmt: skip
+                   for n in range(topics))  # fmt: skip
         while left:
             left -= len(self._socket.recv(min(left, 1 << 20)))
 

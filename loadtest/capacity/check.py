@@ -6,6 +6,7 @@ What is checked is how cost moves with the load, which is all that a prediction 
 """
 
 import json as json_format
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +26,7 @@ from loadtest.scenarios.idle import idle
 from loadtest.scenarios.signals import signals
 from loadtest.server import ServerError, Target, private
 
-DURATION_S: Final = 4.0
+DURATION_S: Final = 3.0
 ROUNDS: Final = 2
 CPU: Final = "CPU µs/message"
 SERVER: Final = "  of it server µs"
@@ -67,6 +68,29 @@ class Pairs(NamedTuple):
         return f"chat --users {self.users} {how}"
 
 
+class Groups(NamedTuple):
+    """A load of groups with one sender each."""
+
+    users: int
+    group_size: int
+    inflight: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the scenario."""
+        return self._asdict()
+
+    @property
+    def batch(self) -> float:
+        """Messages of a commit."""
+        return self.users / self.group_size * self.inflight
+
+    @property
+    def name(self) -> str:
+        """For the table."""
+        return f"group --users {self.users} --group-size {self.group_size} --inflight {self.inflight}"
+
+
 def main(core: int, *, json: bool) -> None:
     """Calibrate, predict, measure, and tell."""
     leave_core(core, private=True)
@@ -79,12 +103,20 @@ def main(core: int, *, json: bool) -> None:
         rows = [{**line._asdict(), "error": line.error} for line in lines]
         print(json_format.dumps({"check": rows, "units": {row[0]: row[1] for row in units.rows()}}))  # noqa: T201
         return
+    print(f"unit costs of this sitting: {_own(units)}\n")  # noqa: T201
     width = max(len(line.what) for line in lines)
     print(f"{'':{width}}  {'predicted':>10}  {'measured':>10}  error")  # noqa: T201
     for line in lines:
         print(  # noqa: T201
             f"{line.what:{width}}  {line.predicted:10.4g}  {line.measured:10.4g}  {line.error:+.0%}  {line.unit}"
         )
+
+
+def _own(units: Units) -> str:
+    """As options of `capacity`."""
+    names = ("server_message", "server_delivery", "postgres_message", "server_turn", "postgres_turn")
+    costs = ((name, getattr(units, name)) for name in names)
+    return " ".join(f"--unit {name}={cost.each:.3g},{cost.batch:.3g}" for name, cost in costs)
 
 
 async def _check(core: int) -> tuple[Units, list[Line]]:
@@ -94,9 +126,10 @@ async def _check(core: int) -> tuple[Units, list[Line]]:
         for load in (Pairs(200), Pairs(1000), Pairs(4000), Pairs(100, 10), Pairs(1000, 4),
                      Pairs(2000, rate=1000), Pairs(2000, rate=2500)):  # fmt: skip
             lines += await _pairs(server, units, load)
-        for users, size in ((500, 10), (500, 25), (1000, 200), (1000, 1000)):
-            lines.append(await _group(server, units, users, size))
-        lines += await _signals(server, units, 300.0)
+        for groups in (Groups(500, 10, 1), Groups(500, 10, BURST), Groups(500, 50, 5), Groups(1000, 1000, 1),
+                       Groups(1000, 1000, BURST)):  # fmt: skip
+            lines.append(await _group(server, units, groups))
+        lines += await _signals(server, units, 1000.0)
     lines += await _idle(core)
     async with private(core, 2) as server:
         lines += await _two_nodes(server, units)
@@ -111,25 +144,41 @@ async def _calibrated(server: Target) -> Units:
     full, full_batch, _ = await _chat(server, Pairs(2000))
     bursts = (await _chat(server, Pairs(200, BURST)))[0]
     few, few_batch, commit_ms = await _chat(server, Pairs(1000, rate=300))
-    groups = (await _run(server, group, users=500, group_size=50, inflight=BURST))[CPU]
     turns = {part: (full[part] - bursts[part]) / (1 - 1 / BURST) for part in (SERVER, POSTGRES)}
     calls = {part: (few[part] - full[part]) / (1 / few_batch - 1 / full_batch) for part in (SERVER, POSTGRES)}
     eachs = {part: full[part] - calls[part] / full_batch for part in (SERVER, POSTGRES)}
-    # a group's message costs what one between two does, in bursts, and 48 deliveries more
-    delivery = (groups - (bursts[SERVER] + bursts[POSTGRES])) / 48
-    return Units()._replace(
-        server_delivery=Cost(delivery),
-        server_message=Cost(eachs[SERVER] - delivery, calls[SERVER]),
-        postgres_message=Cost(eachs[POSTGRES], calls[POSTGRES]),
-        server_turn=Cost(turns[SERVER]),
-        postgres_turn=Cost(turns[POSTGRES]),
-        commit_ms=commit_ms,
+    mood = full[CPU] / _message(Units(), full_batch)
+    units = (
+        Units()
+        .times(mood)
+        ._replace(
+            server_message=Cost(eachs[SERVER], calls[SERVER]),  # with its one delivery, which is known below
+            postgres_message=Cost(eachs[POSTGRES], calls[POSTGRES]),
+            server_turn=Cost(turns[SERVER]),
+            postgres_turn=Cost(turns[POSTGRES]),
+            server_delivery=Cost(0.0),
+            commit_ms=commit_ms,
+        )
     )
+    alone = await _delivery(server, units, Groups(500, 50, 1))
+    together = await _delivery(server, units, Groups(1000, 200, BURST))
+    write = max(0.0, alone - together) / (1 - 1 / BURST)
+    delivery = Cost(alone - write, write)
+    message = Cost(eachs[SERVER] - delivery.of(1), calls[SERVER])
+    return units._replace(server_delivery=delivery, server_message=message)
+
+
+async def _delivery(server: Target, units: Units, load: "Groups") -> float:
+    """µs of each delivery more than the one that a message between two has."""
+    figures = await _run(server, group, **load.options)
+    return (figures[CPU] - _message(units, load.batch, load.inflight)) / (load.group_size - 2)
 
 
 async def _run(server: Target, command: Callable[..., None], **options: Any) -> dict[str, float]:
     """Medians of a scenario; raises LoadError where a promise was broken."""
     work: Callable[..., Awaitable[None]] = command.work  # type: ignore[attr-defined]
+    said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items() if value)
+    print(f"{command.__name__} {said}", file=sys.stderr, flush=True)  # noqa: T201
     if command is not idle:
         options |= {"duration": DURATION_S, "rounds": ROUNDS}
     report: Report = await measure(work, options, server)
@@ -169,10 +218,10 @@ async def _pairs(server: Target, units: Units, load: Pairs) -> list[Line]:
 
 
 def _batch(units: Units, load: Pairs) -> float:
-    """Messages of a commit: of a closed loop half is being committed while the other half gathers."""
+    """Messages of a commit: of a closed loop all that may be on the way, which is answered and sent again together."""
     if load.rate:
         return batch_of(load.rate, units.commit_ms, units.postgres_message.each)
-    return min(MOST_A_COMMIT, load.users * load.inflight / 2)
+    return min(MOST_A_COMMIT, load.users * load.inflight)
 
 
 def _message(units: Units, batch: float, burst: float = 1.0) -> float:
@@ -181,24 +230,21 @@ def _message(units: Units, batch: float, burst: float = 1.0) -> float:
     return units.server_message.of(batch) + units.server_delivery.of(1) + units.postgres_message.of(batch) - saved
 
 
-async def _group(server: Target, units: Units, users: int, size: int) -> Line:
-    inflight = 10
-    figures = await _run(server, group, users=users, group_size=size, inflight=inflight)
-    batch = min(MOST_A_COMMIT, users / size * inflight / 2)
-    message = _message(units, batch, inflight) - units.server_delivery.of(1)
-    predicted = message / (size - 1) + units.server_delivery.of(1)
-    return Line(f"group --users {users} --group-size {size}", "µs a delivery", predicted, figures["CPU µs/delivery"])
+async def _group(server: Target, units: Units, load: Groups) -> Line:
+    figures = await _run(server, group, **load.options)
+    more = (load.group_size - 2) * units.server_delivery.of(load.inflight)
+    predicted = (_message(units, load.batch, load.inflight) + more) / (load.group_size - 1)
+    return Line(load.name, "µs a delivery", predicted, figures["CPU µs/delivery"])
 
 
 async def _signals(server: Target, units: Units, rate: float) -> list[Line]:
-    figures = await _run(server, signals, users=2000, rate=rate)
+    figures = await _run(server, signals, users=3000, rate=rate)
     together = rate * GATHER_S
     read = units.server_read.of(together) + units.postgres_read.of(together)
     typing = units.server_typing.of(1) + units.postgres_typing.of(1)
-    name = f"signals --rate {rate:.0f}"
     return [
-        Line(f"{name}: READ", "µs", read, figures["READ: CPU µs"]),
-        Line(f"{name}: TYPING", "µs", typing, figures["TYPING: CPU µs"]),
+        Line(f"signals: {rate:.0f} READ/s", "µs", read, figures["READ: CPU µs"]),
+        Line(f"signals: {figures['TYPING: a second']:.0f} TYPING/s", "µs", typing, figures["TYPING: CPU µs"]),
     ]
 
 
@@ -229,6 +275,6 @@ async def _two_nodes(server: Target, units: Units) -> list[Line]:
     redis = 2 * (units.redis_publish.of(at_once) + units.redis_listener.of(at_once))
     name = f"{load.name} --nodes 2"
     return [
-        Line(name, "µs a message", _message(units, _batch(units, load) / 2) + bus + redis, figures[CPU]),
+        Line(name, "µs a message", _message(units, _batch(units, load)) + bus + redis, figures[CPU]),
         Line(name, "µs of Redis a message", redis, figures[REDIS]),
     ]

@@ -4,11 +4,13 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from loadtest.capacity import check as checking
+from loadtest.capacity import page
 from loadtest.capacity.model import YEAR_D, Costs, Load, Plan, Room, plan
 from loadtest.capacity.units import Units
 from loadtest.options import Core
@@ -36,7 +38,10 @@ def capacity(
     years: Annotated[float, typer.Option(min=0, help="Years of messages on disk.")] = ROOM.kept_years,
     unit: Annotated[list[str] | None, typer.Option(help="NAME=VALUE: a unit cost of your own.")] = None,
     show_units: Annotated[bool, typer.Option("--units", help="Show the unit costs, and what measures each.")] = False,
-    check: Annotated[bool, typer.Option(help="Hold the model against runs on this machine, about 4 minutes.")] = False,
+    check: Annotated[bool, typer.Option(help="Hold the model against runs on this machine, about 6 minutes.")] = False,
+    into: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Bring the tables of DIR/capacity.md up to date.")
+    ] = None,
     core: Core = 0,
     json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
@@ -47,6 +52,8 @@ def capacity(
         refuse(str(exc))
     if check:
         checking.main(core, json=json)
+    elif into is not None:
+        page.write(Path(into))
     elif show_units:
         _print_table(["unit", "costs", "for", "python -m loadtest"], units.rows())
     else:

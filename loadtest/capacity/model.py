@@ -88,7 +88,7 @@ class Room:
     machine_cores: int = 32  # of a machine that runs nodes
     turn_ms: float = 1.0  # of an event loop that is half busy: what comes meanwhile comes together
     postgres_cores: int = 32  # of one database server
-    postgres_tb: float = 8.0  # of its disk
+    postgres_tb: float = 16.0  # of its disk
     log_mb_s: float = 200.0  # that it writes, and sends to its standbys
     standbys: int = 2  # of each database
     kept_years: float = 1.0

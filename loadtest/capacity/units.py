@@ -25,7 +25,7 @@ class Cost(NamedTuple):
 
 CHAT: Final = "chat --users 2000 --inflight 1; chat --rate 500"
 BURSTS: Final = "chat --inflight 10"
-SIGNALS: Final = "signals --users 4000 --rate 3000; signals --rate 150"
+SIGNALS: Final = "signals --users 4000 --rate 3000"
 BUS: Final = "bus"
 REDIS: Final = "redis"
 STORAGE: Final = "storage"
@@ -33,7 +33,7 @@ WIRE: Final = "wire"
 PUSH: Final = "push"
 LOGIN: Final = "login"
 IDLE: Final = "idle --users 5000"
-GROUP: Final = "group"
+GROUP: Final = "group --inflight 1; group --users 1000 --group-size 200"
 
 
 class Units(NamedTuple):
@@ -43,14 +43,14 @@ class Units(NamedTuple):
     server_message: Annotated[Cost, "µs", "a SEND taken, judged, acknowledged, by the messages of a commit", CHAT] = (
         Cost(33, 157)
     )
-    server_delivery: Annotated[Cost, "µs", "a MSG written to a socket", GROUP] = Cost(4.3)
+    server_delivery: Annotated[Cost, "µs", "a MSG to a socket, by those that one write takes", GROUP] = Cost(0.7, 3.6)
     postgres_message: Annotated[Cost, "µs", "a message stored, by the messages of a commit", CHAT] = Cost(18, 195)
     server_turn: Annotated[Cost, "µs", "of it what is shared by messages that come in one piece", BURSTS] = Cost(15)
     postgres_turn: Annotated[Cost, "µs", "the same in Postgres, when they are of one chat", BURSTS] = Cost(8)
-    server_read: Annotated[Cost, "µs", "a READ, by those that are stored together", SIGNALS] = Cost(38, 1340)
-    postgres_read: Annotated[Cost, "µs", "its watermark", SIGNALS] = Cost(11, 1050)
-    server_typing: Annotated[Cost, "µs", "a TYPING passed on", SIGNALS] = Cost(243)
-    postgres_typing: Annotated[Cost, "µs", "whose chat it is", SIGNALS] = Cost(90)
+    server_read: Annotated[Cost, "µs", "a READ, by those that are stored together", SIGNALS] = Cost(47, 170)
+    postgres_read: Annotated[Cost, "µs", "its watermark", SIGNALS] = Cost(19, 300)
+    server_typing: Annotated[Cost, "µs", "a TYPING passed on", SIGNALS] = Cost(220)
+    postgres_typing: Annotated[Cost, "µs", "whose chat it is", SIGNALS] = Cost(80)
     server_login: Annotated[Cost, "µs", "a phone that comes back, with its cursor, up to SYNCED, and goes", LOGIN] = (
         Cost(1100)
     )
@@ -65,9 +65,9 @@ class Units(NamedTuple):
     )
     receive: Annotated[Cost, "µs", "an envelope from Redis, by those that one read brings", BUS] = Cost(1.1, 5.8)
     redis_publish: Annotated[Cost, "µs", "an envelope taken by Redis, by those that come together", REDIS] = Cost(
-        0.55, 15.5
+        0.55, 4.2
     )
-    redis_listener: Annotated[Cost, "µs", "the same for each node that listens to it", REDIS] = Cost(0.6, 6.4)
+    redis_listener: Annotated[Cost, "µs", "the same for each node that listens to it", REDIS] = Cost(0.6, 8.1)
     connection_kib: Annotated[float, "KiB", "memory of the server for a silent connection", IDLE] = 3.5
     send_bytes: Annotated[float, "bytes", "SEND of 64 bytes of text, with ids of a large deployment", WIRE] = 84
     ack_bytes: Annotated[float, "bytes", "ACK", WIRE] = 15
@@ -86,6 +86,13 @@ class Units(NamedTuple):
     commit_ms: Annotated[
         float, "ms", "a commit alone, with its way over the network and its standby's answer", "assumed"
     ] = 2.0
+
+    def times(self, factor: float) -> "Units":
+        """On a machine that is slower by this factor; sizes stay."""
+        own: dict[str, Any] = {
+            name: unit.times(factor) for name, unit in self._asdict().items() if isinstance(unit, Cost)
+        }
+        return self._replace(**own)
 
     def with_own(self, words: list[str]) -> "Units":
         """With NAME=VALUE or NAME=EACH,BATCH in place; raises ValueError with a sentence."""

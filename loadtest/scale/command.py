@@ -19,7 +19,7 @@ from loadtest.options import Core
 from loadtest.plots import Line, Plot, document
 from loadtest.report import machine
 from loadtest.running import BROKEN, leave_core, refuse
-from loadtest.scale.series import STORED, Effort, Point, Series, WrongCount, measure_all
+from loadtest.scale.series import SERIES, STORED, Effort, Point, Series, WrongCount, measure_all
 from loadtest.server import ServerError
 
 SHORT_S: Final = 12 * 60
@@ -36,6 +36,7 @@ def scale(
     into: Annotated[
         str | None, typer.Option(metavar="DIR", help=f"Write plots into DIR/{PLOTS} and the table into DIR/{PAGE}.")
     ] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(SERIES)}: these alone.")] = None,
     core: Core = 0,
 ) -> None:
     """Messages/s and CPU per message as connections, chats, stored messages and nodes grow, each alone.
@@ -46,12 +47,15 @@ def scale(
     page = Path(into) / PAGE if into else None
     if page is not None and not (page.is_file() and BEGIN in page.read_text("utf-8")):
         refuse(f"--into {into}: {page} has no {BEGIN}")
+    for name in only or ():
+        if name not in SERIES:
+            refuse(f"--only {name}: one of {', '.join(SERIES)}")
     leave_core(core, private=True)
     allow_many_files()
     bound = SHORT_S if short else LONG_S
     effort = Effort(rounds=2 if short else 3, duration_s=3.0 if short else 5.0, ends=time.monotonic() + bound)
     try:
-        found = uvloop.run(measure_all(core, effort, most))
+        found = uvloop.run(measure_all(core, effort, most, only or ()))
     except* WrongCount as group:
         sys.stderr.write(f"loadtest: {first_of(group)}\n")
         sys.exit(BROKEN)
@@ -60,7 +64,7 @@ def scale(
     text = "\n".join(_tables(found, effort))
     print(text)  # noqa: T201
     if page is not None:
-        _write(page, found, text)
+        write(page, found, text)
 
 
 def _tables(found: Sequence[Series], effort: Effort) -> Iterator[str]:
@@ -87,7 +91,7 @@ def _row(point: Point) -> str:
     )
 
 
-def _write(page: Path, found: Sequence[Series], tables: str) -> None:
+def write(page: Path, found: Sequence[Series], tables: str) -> None:
     """Plots beside the page, and what is between the marks of the page anew."""
     folder = page.parent / PLOTS
     folder.mkdir(exist_ok=True)

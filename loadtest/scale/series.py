@@ -4,7 +4,7 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -68,17 +68,13 @@ class Effort:
         return time.monotonic() > self.ends
 
 
-async def measure_all(core: int, effort: Effort, most: int) -> list[Series]:
-    """All series; sizes above `most` stored messages, and those for which no time is left, are left out."""
-    return [
-        await _nodes(core, effort),
-        await _connections(core, effort),
-        await _chats(core, effort),
-        await _stored(core, effort, most),
-    ]
+async def measure_all(core: int, effort: Effort, most: int, only: Sequence[str]) -> list[Series]:
+    """The series with these names, or all; sizes above `most` stored messages, and those for which no time is left, are
+    left out."""
+    return [await measure(core, effort, most) for name, measure in SERIES.items() if name in only or not only]
 
 
-async def _nodes(core: int, effort: Effort) -> Series:
+async def _nodes(core: int, effort: Effort, _most: int) -> Series:
     series = Series("nodes", "nodes on one core, partners on different ones")
     for nodes in NODES:
         if _skipped(series, nodes, effort):
@@ -88,7 +84,7 @@ async def _nodes(core: int, effort: Effort) -> Series:
     return series
 
 
-async def _connections(core: int, effort: Effort) -> Series:
+async def _connections(core: int, effort: Effort, _most: int) -> Series:
     series = Series("connections", "connections, each with one message on the way")
     async with private(core) as server:
         for users in CONNECTIONS:
@@ -97,7 +93,7 @@ async def _connections(core: int, effort: Effort) -> Series:
     return series
 
 
-async def _chats(core: int, effort: Effort) -> Series:
+async def _chats(core: int, effort: Effort, _most: int) -> Series:
     series = Series("chats", f"chats of {USERS:,} connections")
     for chats in CHATS:
         if _skipped(series, chats, effort):
@@ -117,6 +113,14 @@ async def _stored(core: int, effort: Effort, most: int) -> Series:
         async with private(core) as server:
             series.points.append(await _point(server, series, size, effort, USERS, USERS, 1, fill_to=size))
     return series
+
+
+SERIES: Final[dict[str, Callable[[int, Effort, int], Awaitable[Series]]]] = {
+    "nodes": _nodes,
+    "stored": _stored,
+    "chats": _chats,
+    "connections": _connections,
+}
 
 
 def _skipped(series: Series, size: int, effort: Effort) -> bool:

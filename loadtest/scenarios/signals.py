@@ -17,6 +17,7 @@ from loadtest.client import PATIENCE_S, READBY, Client, LoadError
 from loadtest.many import few_at_a_time, wait_until
 from loadtest.meter import OTHERS
 from loadtest.options import Duration, Rounds, Users
+from loadtest.progress import Round
 from loadtest.running import Run, scenario
 from loadtest.scenarios.traffic import TrafficCrew
 
@@ -91,6 +92,9 @@ async def signals(
         chats = {first: chat for part in await crews.all(SignalCrew.create, 2, ids) for first, chat in part.items()}
         await crews.all(SignalCrew.enter, 2, 1, chats)
         await crews.all(SignalCrew.write, turns * rounds)
+        run.watch.doing = "silence"
+        async with run.watch.round() as silent:
+            await asyncio.sleep(duration)
         for number in range(rounds):
             figures: dict[str, float] = {}
             for op, name in NAMES.items():
@@ -99,10 +103,22 @@ async def signals(
                 async with run.watch.round() as measured:
                     told = sum(await crews.all(SignalCrew.signal, op, share, duration, 1 + number * turns))
                 figures[f"{name}: a second"] = told / measured.took_s
-                figures[f"{name}: CPU µs"] = measured.used.total / told * 1e6
-                figures[f"{name}: of it server µs"] = measured.used.server / told * 1e6
-                figures[f"{name}: of it Postgres µs"] = measured.used.postgres / told * 1e6
-                figures[f"{name}: {OTHERS}"] = measured.surroundings()[OTHERS]
+                figures |= _figures(name, told, measured, silent)
             run.report.rounds.append(figures)
         run.report.checked.append("every READ and TYPING was told to the other side, once")
         await crews.all(SignalCrew.close)
+
+
+def _figures(name: str, told: int, measured: Round, silent: Round) -> dict[str, float]:
+    """Of each signal, without what the server uses in so much time when nobody does anything."""
+    parts = ("total", "server", "postgres")
+    used = {
+        part: getattr(measured.used, part) - getattr(silent.used, part) * measured.took_s / silent.took_s
+        for part in parts
+    }
+    return {
+        f"{name}: CPU µs": used["total"] / told * 1e6,
+        f"{name}: of it server µs": used["server"] / told * 1e6,
+        f"{name}: of it Postgres µs": used["postgres"] / told * 1e6,
+        f"{name}: {OTHERS}": measured.surroundings()[OTHERS],
+    }
