@@ -107,6 +107,7 @@ async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None
     server: Server | None = None
 
     def stop() -> None:
+        _answer_signals(signal.SIG_IGN)
         if server is None:
             starting.cancel()
         else:

@@ -296,6 +296,8 @@ async def test_a_slot_that_moves_takes_its_topics_along(nodes: Callable[..., Nod
         owner = slot * len(servers.masters) // 16384
         target = servers.masters[(owner + 1) % 3]
         name = await target.asks("CLUSTER", "MYID")
+        # Whoever imports a slot takes a newer epoch for it; else a word of its old owner on its way could take it back.
+        await target.asks("CLUSTER", "SETSLOT", slot, "IMPORTING", await servers.masters[owner].asks("CLUSTER", "MYID"))
         for server in [target, *servers.masters]:
             await server.asks("CLUSTER", "SETSLOT", slot, "NODE", name)
         await until(lambda: len(two.restored) > before, patience_s=60)

@@ -64,10 +64,12 @@ async def test_a_connection_cut_in_mid_commit_neither_loses_nor_doubles(
 
 
 @contextlib.asynccontextmanager
-async def two_people(proxy: PostgresProxy) -> AsyncIterator[tuple[RunningServer, Phone, Phone, int]]:
+async def two_people(
+    proxy: PostgresProxy, wait_s: float = WAIT_S
+) -> AsyncIterator[tuple[RunningServer, Phone, Phone, int]]:
     """A server that waits for storage but briefly, Mina, Jun, and their chat with one message in it."""
     async with (
-        running(proxy.url, commit_wait_s=WAIT_S) as server,
+        running(proxy.url, commit_wait_s=wait_s) as server,
         server.phone("mina") as mina,
         server.phone("jun") as jun,
     ):
@@ -89,7 +91,7 @@ async def test_without_storage_a_send_waits_its_time_and_its_cid_stays_good(
         for cid in (2, 3, 4):
             await mina.says(SEND, cid, chat, f"during {cid}")
         nacks = [await mina.gets(NACK) for _ in range(3)]
-        assert WAIT_S <= time.monotonic() - began < WAIT_S + 0.5
+        assert WAIT_S <= time.monotonic() - began < WAIT_S + 2
         assert [nack[:3] for nack in nacks] == [[NACK, cid, "unavailable"] for cid in (2, 3, 4)]
         assert all(nack[4] > 0 for nack in nacks)
         await mina.settles()  # the socket is open and answers
@@ -232,7 +234,7 @@ POISON = """
 
 async def test_a_poisoned_message_fails_alone(database_url: str, proxy: PostgresProxy) -> None:
     await execute(database_url, POISON)
-    async with two_people(proxy) as (_, mina, jun, chat):
+    async with two_people(proxy, wait_s=10) as (_, mina, jun, chat):  # they are tried one by one
         other = await group(mina, jun)
         proxy.stall()  # so that all of them are one batch
         for cid in range(10, 40):
