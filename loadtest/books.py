@@ -212,6 +212,8 @@ class Books:
     def acknowledged(self, chat: int, seq: int, *, once: bool) -> None:
         """ACK came. `once`: the message was sent on this connection alone, and once."""
         book = self.chats.setdefault(chat, ChatBook())
+        if self.live:
+            book.begin(self.connection)  # before this one is there
         book.read = max(book.read, seq)
         book.acked.append(seq)
         book.take(seq)
@@ -219,7 +221,6 @@ class Books:
             self.resent.add((chat, seq))
         if not self.live:
             return
-        book.begin(self.connection)
         if book.follow(seq)[1] and once:
             self.says("answers agree with each other", f"chat {chat}: seq {seq} acknowledged, and heard as another's")
         if once:

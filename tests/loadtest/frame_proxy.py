@@ -18,44 +18,56 @@ ACK, MSG, SYNCED = 17, 18, 25
 
 
 class Fault:
-    """Nothing is done wrong. A fault that was done once is not done again."""
+    """Nothing is done wrong here; the others do it once.
+
+    Whether the client saw it cannot be known when its connection ends after it, so then it is done once more.
+    """
 
     def __init__(self) -> None:
-        self.done = False
+        self.times = 0
+        self._done_on: object | None = None
 
     def passes(self, link: object, frame: list[Any], message: bytes) -> list[bytes]:
-        """What goes to the client for this message of a live session."""
-        return [message]
+        """What goes to the client for this message of a live session, of which nobody told before."""
+        if self._done_on is not None:
+            return [message]
+        spoilt = self.spoils(link, frame, message)
+        if spoilt is None:
+            return [message]
+        return spoilt
+
+    def spoils(self, link: object, frame: list[Any], message: bytes) -> list[bytes] | None:
+        """What goes to the client instead, if it is not the message."""
+        return None
+
+    def did(self, link: object) -> None:
+        """It was done on this connection."""
+        self.times += 1
+        self._done_on = link
 
     def ends(self, link: object) -> None:
         """A connection is over."""
-
-
-class NoFault(Fault):
-    """To see that the check finds nothing where there is nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.done = True
+        if self._done_on is link:
+            self._done_on = None
 
 
 class EatsAck(Fault):
     """An ACK never arrives."""
 
-    def passes(self, link: object, frame: list[Any], message: bytes) -> list[bytes]:
-        if self.done or frame[0] != ACK:
-            return [message]
-        self.done = True
+    def spoils(self, link: object, frame: list[Any], message: bytes) -> list[bytes] | None:
+        if frame[0] != ACK:
+            return None
+        self.did(link)
         return []
 
 
 class Doubles(Fault):
     """A message arrives twice."""
 
-    def passes(self, link: object, frame: list[Any], message: bytes) -> list[bytes]:
-        if self.done or frame[0] != MSG:
-            return [message]
-        self.done = True
+    def spoils(self, link: object, frame: list[Any], message: bytes) -> list[bytes] | None:
+        if frame[0] != MSG:
+            return None
+        self.did(link)
         return [message, message]
 
 
@@ -66,16 +78,17 @@ class Swaps(Fault):
         super().__init__()
         self._held: tuple[object, int, bytes] | None = None  # connection, chat
 
-    def passes(self, link: object, frame: list[Any], message: bytes) -> list[bytes]:
-        if self.done or frame[0] != MSG:
-            return [message]
+    def spoils(self, link: object, frame: list[Any], message: bytes) -> list[bytes] | None:
+        if frame[0] != MSG:
+            return None
         if self._held is None:
             self._held = (link, frame[1], message)
             return []
         where, chat, held = self._held
         if (where, chat) != (link, frame[1]):
-            return [message]
-        self.done = True
+            return None
+        self._held = None
+        self.did(link)
         return self.settles(held, message)
 
     def settles(self, held: bytes, message: bytes) -> list[bytes]:
@@ -83,6 +96,7 @@ class Swaps(Fault):
         return [message, held]
 
     def ends(self, link: object) -> None:
+        super().ends(link)
         if self._held is not None and self._held[0] is link:  # it was on its way when the connection broke
             self._held = None
 
@@ -146,15 +160,19 @@ class FrameProxy:
                 yield data
             return
         buffer, live = b"", False
+        heads: dict[int, int] = {}  # by chat: what was told on this connection
         while data := await reader.read(CHUNK):
             buffer += data
             used = 0
             for start, end in _messages(buffer):
                 message = buffer[used:end]
                 frame = msgpack.unpackb(buffer[start:end], strict_map_key=False) if message[0] == 0x82 else [0]
-                for out in self._fault.passes(link, frame, message) if live else [message]:
+                fresh = frame[0] != MSG or frame[2] > heads.get(frame[1], 0)  # not told by the sync already
+                for out in self._fault.passes(link, frame, message) if live and fresh else [message]:
                     yield out
                 live = live or frame[0] == SYNCED
+                if frame[0] == MSG:
+                    heads[frame[1]] = max(frame[2], heads.get(frame[1], 0))
                 used = end
             buffer = buffer[used:]
 

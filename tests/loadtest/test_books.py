@@ -163,6 +163,14 @@ def test_a_message_that_is_passed_over_is_missed_even_when_the_resume_brings_it(
     assert "did not come live" in verdict.sentences()[0]
 
 
+def test_an_own_message_shows_that_one_before_it_is_late() -> None:
+    story = Story()
+    story.server.stores(2)
+    story.sends()  # the first thing that this connection tells of the chat
+    story.books.hears(CHAT, 1, own=False)
+    assert set(story.ends().violations) == {"live messages come in order"}
+
+
 def test_the_last_message_is_missed_too() -> None:
     story = Story()
     story.hears()
