@@ -58,8 +58,8 @@ class Units(NamedTuple):
     keep_alive: Annotated[Cost, "µs", "a PING answered", IDLE] = Cost(25)
     server_push: Annotated[Cost, "µs", "a notification planned and sent to APNs", PUSH] = Cost(104)
     postgres_push: Annotated[Cost, "µs", "its place in the outbox", PUSH] = Cost(73)
-    server_index: Annotated[Cost, "µs", "a message's share of the search index, in Python", STORAGE] = Cost(8)
-    postgres_index: Annotated[Cost, "µs", "the same in Postgres", STORAGE] = Cost(20)
+    server_index: Annotated[Cost, "µs", "a message's share of the search index, in Python", STORAGE] = Cost(17)
+    postgres_index: Annotated[Cost, "µs", "the same in Postgres", STORAGE] = Cost(25)
     publish: Annotated[Cost, "µs", "an envelope to Redis, by those that go to one Redis at a time", BUS] = Cost(
         1.9, 5.9
     )
@@ -79,10 +79,10 @@ class Units(NamedTuple):
     login_bytes: Annotated[float, "bytes", "a sign-in, both ways", WIRE] = 617
     handshake_bytes: Annotated[float, "bytes", "of TLS for a sign-in, both ways", "assumed"] = 5000
     bus_bytes: Annotated[float, "bytes", "an envelope on the way to Redis, or from it", REDIS] = 158
-    stored_bytes: Annotated[float, "bytes", "a message with its two indexes", STORAGE] = 258
-    search_bytes: Annotated[float, "bytes", "its share of the search index", STORAGE] = 74
-    log_bytes: Annotated[float, "bytes", "of write-ahead log for it", STORAGE] = 800
-    search_log_bytes: Annotated[float, "bytes", "of write-ahead log for its search index", STORAGE] = 1375
+    stored_bytes: Annotated[float, "bytes", "a message with its two indexes", STORAGE] = 256
+    search_bytes: Annotated[float, "bytes", "its share of the search index", STORAGE] = 170
+    log_bytes: Annotated[float, "bytes", "of write-ahead log for it", STORAGE] = 1000
+    search_log_bytes: Annotated[float, "bytes", "of write-ahead log for its search index", STORAGE] = 1150
     commit_ms: Annotated[
         float, "ms", "a commit alone, with its way over the network and its standby's answer", "assumed"
     ] = 2.0
