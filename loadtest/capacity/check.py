@@ -48,6 +48,19 @@ class Line(NamedTuple):
         """Share of the measured."""
         return self.predicted / self.measured - 1
 
+    def __str__(self) -> str:
+        return f"| `{self.what}` | {self.predicted:.3g} {self.unit} | {self.measured:.3g} | {self.error:+.0%} |"
+
+
+class Lines(list[Line]):
+    """Comparisons, each told when it is made, for whoever waits."""
+
+    def add(self, *lines: Line) -> None:
+        """One more, or several."""
+        for line in lines:
+            self.append(line)
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
+
 
 class Pairs(NamedTuple):
     """A load of two-person chats."""
@@ -101,15 +114,12 @@ def main(core: int, *, json: bool) -> None:
         refuse(str(first_of(group_of)))
     if json:
         rows = [{**line._asdict(), "error": line.error} for line in lines]
-        print(json_format.dumps({"check": rows, "units": {row[0]: row[1] for row in units.rows()}}))  # noqa: T201
+        print(json_format.dumps({"check": rows, "units": units._asdict()}))  # noqa: T201
         return
-    print(f"unit costs of this sitting: {_own(units)}\n")  # noqa: T201
-    width = max(len(line.what) for line in lines)
-    print(f"{'':{width}}  {'predicted':>10}  {'measured':>10}  error")  # noqa: T201
+    print(f"| run | predicted | measured | error |\n{'|---' * 4}|")  # noqa: T201
     for line in lines:
-        print(  # noqa: T201
-            f"{line.what:{width}}  {line.predicted:10.4g}  {line.measured:10.4g}  {line.error:+.0%}  {line.unit}"
-        )
+        print(line)  # noqa: T201
+    print(f"\nUnit costs of this sitting: {_own(units)}")  # noqa: T201
 
 
 def _own(units: Units) -> str:
@@ -119,20 +129,20 @@ def _own(units: Units) -> str:
     return " ".join(f"--unit {name}={cost.each:.3g},{cost.batch:.3g}" for name, cost in costs)
 
 
-async def _check(core: int) -> tuple[Units, list[Line]]:
-    lines: list[Line] = []
+async def _check(core: int) -> tuple[Units, Lines]:
+    lines = Lines()
     async with private(core) as server:
         units = await _calibrated(server)
         for load in (Pairs(200), Pairs(1000), Pairs(4000), Pairs(100, 10), Pairs(1000, 4),
                      Pairs(2000, rate=1000), Pairs(2000, rate=2500)):  # fmt: skip
-            lines += await _pairs(server, units, load)
+            lines.add(*await _pairs(server, units, load))
         for groups in (Groups(500, 10, 1), Groups(500, 10, BURST), Groups(500, 50, 5), Groups(1000, 1000, 1),
                        Groups(1000, 1000, BURST)):  # fmt: skip
-            lines.append(await _group(server, units, groups))
-        lines += await _signals(server, units, 1000.0)
-    lines += await _idle(core)
+            lines.add(await _group(server, units, groups))
+        lines.add(*await _signals(server, units, 1000.0))
     async with private(core, 2) as server:
-        lines += await _two_nodes(server, units)
+        lines.add(*await _two_nodes(server, units))
+    lines.add(*await _idle(core))
     return units, lines
 
 
@@ -251,7 +261,7 @@ async def _signals(server: Target, units: Units, rate: float) -> list[Line]:
 async def _idle(core: int) -> list[Line]:
     """Memory grows only once in a process, so each size has a server of its own; the first is the unit."""
     found = []
-    for users in (500, 3000, 6000):
+    for users in (500, 2000, 5000):
         async with private(core) as server:
             found.append((users, await _run(server, idle, users=users)))
     kib, alive = found[0][1]["KiB/connection"], found[0][1]["CPU µs/keep-alive"]

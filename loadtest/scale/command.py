@@ -19,7 +19,8 @@ from loadtest.options import Core
 from loadtest.plots import Line, Plot, document
 from loadtest.report import machine
 from loadtest.running import BROKEN, leave_core, refuse
-from loadtest.scale.series import SERIES, STORED, Effort, Point, Series, WrongCount, measure_all
+from loadtest.scale.rovers import WrongCount
+from loadtest.scale.series import SERIES, STORED, Effort, Point, Series, measure_all
 from loadtest.server import ServerError
 
 SHORT_S: Final = 12 * 60
