@@ -48,7 +48,7 @@ class Units(NamedTuple):
     server_turn: Annotated[Cost, "µs", "of it what is shared by messages that come in one piece", BURSTS] = Cost(15)
     postgres_turn: Annotated[Cost, "µs", "the same in Postgres, when they are of one chat", BURSTS] = Cost(8)
     server_read: Annotated[Cost, "µs", "a READ, by those that are stored together", SIGNALS] = Cost(47, 170)
-    postgres_read: Annotated[Cost, "µs", "its watermark", SIGNALS] = Cost(19, 300)
+    postgres_read: Annotated[Cost, "µs", "its watermark", SIGNALS] = Cost(19, 205)
     server_typing: Annotated[Cost, "µs", "a TYPING passed on", SIGNALS] = Cost(220)
     postgres_typing: Annotated[Cost, "µs", "whose chat it is", SIGNALS] = Cost(80)
     server_login: Annotated[Cost, "µs", "a phone that comes back, with its cursor, up to SYNCED, and goes", LOGIN] = (
@@ -116,7 +116,7 @@ class Units(NamedTuple):
 
 def _row(name: str, value: float | Cost, unit: str, what: str, command: str) -> tuple[str, ...]:
     if isinstance(value, Cost):
-        said = f"{value.each:.3g}" + (f" + {value.batch:.3g} a batch" if value.batch else "")
+        said = f"{value.each:,.4g}" + (f" + {value.batch:,.4g} a batch" if value.batch else "")
     else:
         said = f"{value:,.4g}"
     return name, f"{said} {unit}", what, command
