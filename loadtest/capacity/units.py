@@ -25,7 +25,7 @@ class Cost(NamedTuple):
 
 CHAT: Final = "chat --users 2000 --inflight 1; chat --rate 500"
 BURSTS: Final = "chat --inflight 10"
-SIGNALS: Final = "signals --users 4000 --rate 3000"
+SIGNALS: Final = "signals --users 4000 --rate 3000; signals --users 3000 --rate 100 --beside 2000"
 BUS: Final = "bus"
 REDIS: Final = "redis"
 STORAGE: Final = "storage"
@@ -48,9 +48,9 @@ class Units(NamedTuple):
     server_turn: Annotated[Cost, "µs", "of it what is shared by messages that come in one piece", BURSTS] = Cost(15)
     postgres_turn: Annotated[Cost, "µs", "the same in Postgres, when they are of one chat", BURSTS] = Cost(8)
     server_read: Annotated[Cost, "µs", "a READ, by those that are stored together", SIGNALS] = Cost(47, 170)
-    postgres_read: Annotated[Cost, "µs", "its watermark", SIGNALS] = Cost(19, 205)
-    server_typing: Annotated[Cost, "µs", "a TYPING passed on", SIGNALS] = Cost(220)
-    postgres_typing: Annotated[Cost, "µs", "whose chat it is", SIGNALS] = Cost(80)
+    postgres_read: Annotated[Cost, "µs", "its watermark", SIGNALS] = Cost(19, 300)
+    server_typing: Annotated[Cost, "µs", "a TYPING passed on", SIGNALS] = Cost(100)
+    postgres_typing: Annotated[Cost, "µs", "whose chat it is", SIGNALS] = Cost(45)
     server_login: Annotated[Cost, "µs", "a phone that comes back, with its cursor, up to SYNCED, and goes", LOGIN] = (
         Cost(1100)
     )
