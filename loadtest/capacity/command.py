@@ -40,7 +40,8 @@ def capacity(
     show_units: Annotated[bool, typer.Option("--units", help="Show the unit costs, and what measures each.")] = False,
     check: Annotated[bool, typer.Option(help="Hold the model against runs on this machine, about 6 minutes.")] = False,
     into: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Bring the tables of DIR/capacity.md up to date.")
+        str | None,
+        typer.Option(metavar="DIR", help="Bring the tables of DIR/capacity.md up to date, or with --check that one."),
     ] = None,
     core: Core = 0,
     json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
@@ -51,7 +52,7 @@ def capacity(
     except ValueError as exc:
         refuse(str(exc))
     if check:
-        checking.main(core, json=json)
+        checking.main(core, json=json, into=None if into is None else Path(into))
     elif into is not None:
         page.write(Path(into))
     elif show_units:

@@ -77,10 +77,20 @@ def _command(by: str) -> str:
 def with_tables(text: str) -> str:
     """The page with the tables in their places."""
     for name, table in tables().items():
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        pattern = f"{re.escape(begin)}.*{re.escape(end)}"
-        text = re.sub(pattern, lambda _, new=f"{begin}\n{table}\n{end}": new, text, flags=re.DOTALL)  # type: ignore[misc]
+        text = _with(text, name, table)
     return text
+
+
+def _with(text: str, name: str, table: str) -> str:
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    pattern = f"{re.escape(begin)}.*{re.escape(end)}"
+    return re.sub(pattern, lambda _: f"{begin}\n{table}\n{end}", text, flags=re.DOTALL)
+
+
+def put(folder: Path, name: str, table: str) -> None:
+    """Put one table into `folder`/capacity.md."""
+    page = folder / PAGE
+    page.write_text(_with(page.read_text("utf-8"), name, table), "utf-8")
 
 
 def write(folder: Path) -> None:

@@ -25,7 +25,7 @@ class Cost(NamedTuple):
 
 CHAT: Final = "chat --users 2000 --inflight 1; chat --rate 500"
 BURSTS: Final = "chat --inflight 10"
-SIGNALS: Final = "signals --users 4000 --rate 3000"
+SIGNALS: Final = "signals --users 4000 --rate 3000; signals --users 3000 --rate 100 --beside 2000"
 BUS: Final = "bus"
 REDIS: Final = "redis"
 STORAGE: Final = "storage"
@@ -49,8 +49,8 @@ class Units(NamedTuple):
     postgres_turn: Annotated[Cost, "µs", "the same in Postgres, when they are of one chat", BURSTS] = Cost(8)
     server_read: Annotated[Cost, "µs", "a READ, by those that are stored together", SIGNALS] = Cost(47, 170)
     postgres_read: Annotated[Cost, "µs", "its watermark", SIGNALS] = Cost(19, 300)
-    server_typing: Annotated[Cost, "µs", "a TYPING passed on", SIGNALS] = Cost(220)
-    postgres_typing: Annotated[Cost, "µs", "whose chat it is", SIGNALS] = Cost(80)
+    server_typing: Annotated[Cost, "µs", "a TYPING passed on", SIGNALS] = Cost(100)
+    postgres_typing: Annotated[Cost, "µs", "whose chat it is", SIGNALS] = Cost(45)
     server_login: Annotated[Cost, "µs", "a phone that comes back, with its cursor, up to SYNCED, and goes", LOGIN] = (
         Cost(1100)
     )
@@ -58,8 +58,8 @@ class Units(NamedTuple):
     keep_alive: Annotated[Cost, "µs", "a PING answered", IDLE] = Cost(25)
     server_push: Annotated[Cost, "µs", "a notification planned and sent to APNs", PUSH] = Cost(104)
     postgres_push: Annotated[Cost, "µs", "its place in the outbox", PUSH] = Cost(73)
-    server_index: Annotated[Cost, "µs", "a message's share of the search index, in Python", STORAGE] = Cost(8)
-    postgres_index: Annotated[Cost, "µs", "the same in Postgres", STORAGE] = Cost(20)
+    server_index: Annotated[Cost, "µs", "a message's share of the search index, in Python", STORAGE] = Cost(17)
+    postgres_index: Annotated[Cost, "µs", "the same in Postgres", STORAGE] = Cost(25)
     publish: Annotated[Cost, "µs", "an envelope to Redis, by those that go to one Redis at a time", BUS] = Cost(
         1.9, 5.9
     )
@@ -79,10 +79,10 @@ class Units(NamedTuple):
     login_bytes: Annotated[float, "bytes", "a sign-in, both ways", WIRE] = 617
     handshake_bytes: Annotated[float, "bytes", "of TLS for a sign-in, both ways", "assumed"] = 5000
     bus_bytes: Annotated[float, "bytes", "an envelope on the way to Redis, or from it", REDIS] = 158
-    stored_bytes: Annotated[float, "bytes", "a message with its two indexes", STORAGE] = 258
-    search_bytes: Annotated[float, "bytes", "its share of the search index", STORAGE] = 74
-    log_bytes: Annotated[float, "bytes", "of write-ahead log for it", STORAGE] = 800
-    search_log_bytes: Annotated[float, "bytes", "of write-ahead log for its search index", STORAGE] = 1375
+    stored_bytes: Annotated[float, "bytes", "a message with its two indexes", STORAGE] = 256
+    search_bytes: Annotated[float, "bytes", "its share of the search index", STORAGE] = 170
+    log_bytes: Annotated[float, "bytes", "of write-ahead log for it", STORAGE] = 1000
+    search_log_bytes: Annotated[float, "bytes", "of write-ahead log for its search index", STORAGE] = 1150
     commit_ms: Annotated[
         float, "ms", "a commit alone, with its way over the network and its standby's answer", "assumed"
     ] = 2.0
@@ -116,7 +116,7 @@ class Units(NamedTuple):
 
 def _row(name: str, value: float | Cost, unit: str, what: str, command: str) -> tuple[str, ...]:
     if isinstance(value, Cost):
-        said = f"{value.each:.3g}" + (f" + {value.batch:.3g} a batch" if value.batch else "")
+        said = f"{value.each:,.4g}" + (f" + {value.batch:,.4g} a batch" if value.batch else "")
     else:
         said = f"{value:,.4g}"
     return name, f"{said} {unit}", what, command

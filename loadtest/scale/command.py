@@ -19,7 +19,8 @@ from loadtest.options import Core
 from loadtest.plots import Line, Plot, document
 from loadtest.report import machine
 from loadtest.running import BROKEN, leave_core, refuse
-from loadtest.scale.series import SERIES, STORED, Effort, Point, Series, WrongCount, measure_all
+from loadtest.scale.rovers import WrongCount
+from loadtest.scale.series import SERIES, STORED, Effort, Point, Series, measure_all
 from loadtest.server import ServerError
 
 SHORT_S: Final = 12 * 60
@@ -107,7 +108,9 @@ def write(page: Path, found: Sequence[Series], tables: str) -> None:
 
 def _plots(series: Series) -> Iterator[tuple[str, Plot]]:
     """Cost by part, and what one core carried."""
-    kind = Axis(series.grows, kind="linear" if series.name == "nodes" else "log", tight=True)
+    kind = (
+        Axis(series.grows, _whole, "linear", tight=True) if series.name == "nodes" else Axis(series.grows, kind="log")
+    )
     parts = (("all", "cpu_us"), ("server", "server_us"), ("Postgres", "postgres_us"), ("Redis", "redis_us"))
     lines = [
         Line(name, [(point.size, getattr(point, part)) for point in series.points])
@@ -118,3 +121,8 @@ def _plots(series: Series) -> Iterator[tuple[str, Plot]]:
     carried = [(point.size, point.messages_s) for point in series.points if math.isfinite(point.messages_s)]
     rate = Plot("Messages a second", [Line("one core for everything", carried)], kind, Axis("messages/s"))
     yield f"scale-{series.name}-rate.svg", rate
+
+
+def _whole(value: float) -> str:
+    """There is no half a node."""
+    return f"{value:.0f}" if value == int(value) else ""

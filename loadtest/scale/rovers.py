@@ -38,6 +38,10 @@ FILL: Final = """
 """
 
 
+class WrongCount(Exception):  # noqa: N818 - a verdict, not a failure
+    """What was acknowledged, heard and stored is not the same."""
+
+
 class Rover(Client):
     """Writes in its chats by turns, and hears all of them."""
 
@@ -120,7 +124,7 @@ async def make_chats(url: str, ids: Sequence[int], chats: int) -> dict[int, list
 
 
 async def stored(url: str) -> int:
-    """Messages in all chats; raises ValueError when a chat's head says another number."""
+    """Messages in all chats; raises WrongCount when a chat's head says another number."""
     connection = await asyncpg.connect(url)
     try:
         heads = await connection.fetchval("select coalesce(sum(head), 0)::bigint from chat")
@@ -128,7 +132,7 @@ async def stored(url: str) -> int:
     finally:
         await connection.close()
     if heads != count:
-        raise ValueError(f"the chats count {heads} messages, {count} are stored")
+        raise WrongCount(f"the chats count {heads} messages, {count} are stored")
     return int(count)
 
 

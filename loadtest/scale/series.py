@@ -14,7 +14,7 @@ from loadtest.meter import OTHERS
 from loadtest.progress import Round, watching
 from loadtest.report import Report
 from loadtest.running import Run
-from loadtest.scale.rovers import Rover, RoverCrew, fill, make_chats, stored
+from loadtest.scale.rovers import Rover, RoverCrew, WrongCount, fill, make_chats, stored
 from loadtest.server import PrivateServer, private
 
 PATIENCE_S: Final = 1800.0
@@ -26,10 +26,6 @@ CHATS: Final = (10, 100, 1000, 10_000, 100_000)
 STORED: Final = (1000, 10_000, 100_000, 1_000_000, 10_000_000)
 NODES: Final = (1, 2, 3)
 CROWD: Final = 2000  # connections of the series of nodes
-
-
-class WrongCount(Exception):  # noqa: N818 - a verdict, not a failure
-    """What was acknowledged, heard and stored is not the same."""
 
 
 class Point(NamedTuple):
@@ -80,7 +76,7 @@ async def _nodes(core: int, effort: Effort, _most: int) -> Series:
         if _skipped(series, nodes, effort):
             continue
         async with private(core, nodes) as server:
-            series.points.append(await _point(server, series, nodes, effort, CROWD, CROWD // 2, 1))
+            series.points.append(await point_at(server, series, nodes, effort, CROWD, CROWD // 2, 1))
     return series
 
 
@@ -89,7 +85,7 @@ async def _connections(core: int, effort: Effort, _most: int) -> Series:
     async with private(core) as server:
         for users in CONNECTIONS:
             if not _skipped(series, users, effort):
-                series.points.append(await _point(server, series, users, effort, users, users // 2, 1))
+                series.points.append(await point_at(server, series, users, effort, users, users // 2, 1))
     return series
 
 
@@ -100,7 +96,7 @@ async def _chats(core: int, effort: Effort, _most: int) -> Series:
             continue
         async with private(core) as server:  # each with tables of its own
             window = ON_THE_WAY // min(USERS, 2 * chats)
-            series.points.append(await _point(server, series, chats, effort, USERS, chats, window))
+            series.points.append(await point_at(server, series, chats, effort, USERS, chats, window))
     return series
 
 
@@ -111,7 +107,7 @@ async def _stored(core: int, effort: Effort, most: int) -> Series:
             series.left_out += [size] * (size not in series.left_out)
             continue
         async with private(core) as server:
-            series.points.append(await _point(server, series, size, effort, USERS, USERS, 1, fill_to=size))
+            series.points.append(await point_at(server, series, size, effort, USERS, USERS, 1, fill_to=size))
     return series
 
 
@@ -130,7 +126,7 @@ def _skipped(series: Series, size: int, effort: Effort) -> bool:
     return True
 
 
-async def _point(
+async def point_at(
     server: PrivateServer, series: Series, size: int, effort: Effort, users: int, chats: int, window: int,
     fill_to: int = 0,
 ) -> Point:  # fmt: skip

@@ -3,6 +3,9 @@
 A READ is stored as a watermark and told to the other side; what comes within 40 ms is stored together, so a READ costs
 more at a low rate. A TYPING is looked up and passed on; more than one in 3 s of the same person is dropped, so users
 take turns, and there are no more of them than that allows.
+
+What wakes an idle process pays for the wake-up. On a busy one it comes for nothing, which is what `--beside` shows:
+messages go on all the time, and what they cost is taken off.
 """
 
 import asyncio
@@ -19,14 +22,14 @@ from loadtest.meter import OTHERS
 from loadtest.options import Duration, Rounds, Users
 from loadtest.progress import Round
 from loadtest.running import Run, scenario
-from loadtest.scenarios.traffic import TrafficCrew
+from loadtest.scenarios.traffic import WARM_UP_S, TrafficCrew
 
 READ: Final = 3
 TYPING: Final = 4
 USER_TYPING: Final = 23
 HEARD: Final = {READ: READBY, TYPING: USER_TYPING}
 NAMES: Final = {READ: "READ", TYPING: "TYPING"}
-TYPING_EVERY_S: Final = 3.1
+TYPING_EVERY_S: Final = 5.0  # what comes late must not come too soon after
 
 
 class SignalCrew(TrafficCrew):
@@ -79,6 +82,9 @@ def _by_turns(clients: list[Client]) -> Iterable[tuple[Client, int]]:
 async def signals(
     run: Run, users: Users = 2000,
     rate: Annotated[float, typer.Option(min=1.0, help="Signals/s of all users together.")] = 300.0,
+    beside: Annotated[
+        float, typer.Option(min=0.0, help="Messages/s of the others meanwhile: a node that is busy anyway.")
+    ] = 0.0,
     duration: Duration = 5.0, rounds: Rounds = 3,
 ) -> None:  # fmt: skip
     """READs and TYPINGs in pairs: CPU of each, at a rate; of TYPINGs no more than one in 3 s of a user counts."""
@@ -92,7 +98,10 @@ async def signals(
         chats = {first: chat for part in await crews.all(SignalCrew.create, 2, ids) for first, chat in part.items()}
         await crews.all(SignalCrew.enter, 2, 1, chats)
         await crews.all(SignalCrew.write, turns * rounds)
-        run.watch.doing = "silence"
+        if beside:
+            await crews.all(SignalCrew.run_at, beside / len(crews), run.name)
+            await asyncio.sleep(WARM_UP_S)
+        run.watch.doing = "no signals"
         async with run.watch.round() as silent:
             await asyncio.sleep(duration)
         for number in range(rounds):
@@ -105,12 +114,13 @@ async def signals(
                 figures[f"{name}: a second"] = told / measured.took_s
                 figures |= _figures(name, told, measured, silent)
             run.report.rounds.append(figures)
+        await crews.all(SignalCrew.stop)
         run.report.checked.append("every READ and TYPING was told to the other side, once")
         await crews.all(SignalCrew.close)
 
 
 def _figures(name: str, told: int, measured: Round, silent: Round) -> dict[str, float]:
-    """Of each signal, without what the server uses in so much time when nobody does anything."""
+    """Of each signal, without what the server uses in so much time without them."""
     parts = ("total", "server", "postgres")
     used = {
         part: getattr(measured.used, part) - getattr(silent.used, part) * measured.took_s / silent.took_s

@@ -1,5 +1,6 @@
 """What `scale` grows is what it says, and what it writes into the docs."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import asyncpg
 import pytest
 
 from loadtest.scale.command import BEGIN, END, PAGE, PLOTS, write
-from loadtest.scale.rovers import fill, make_chats, pairs, stored
-from loadtest.scale.series import Point, Series
+from loadtest.scale.rovers import WrongCount, fill, make_chats, pairs, stored
+from loadtest.scale.series import Effort, Point, Series, point_at
+from loadtest.server import private
 from mim.store.migrate import migrate
 
 
@@ -45,9 +47,24 @@ async def test_filled_tables_are_what_the_server_would_have_made(database_url: s
     indexes = await connection.fetchval("select count(*) from pg_indexes where tablename = 'message'")
     assert indexes == 2
     await connection.execute("update chat set head = head + 1 where id = (select min(id) from chat)")
-    with pytest.raises(ValueError, match="1001 messages, 1000 are stored"):
+    with pytest.raises(WrongCount, match="1001 messages, 1000 are stored"):
         await stored(database_url)
     await connection.close()
+
+
+async def test_a_point_counts_everything_and_says_when_it_does_not_agree() -> None:
+    core = min(os.sched_getaffinity(0))
+    effort = Effort(rounds=1, duration_s=0.3, ends=0)
+    async with private(core) as server:
+        point = await point_at(server, Series("chats", "chats"), 30, effort, users=10, chats=30, window=2, fill_to=90)
+        assert point.messages_s > 0
+        assert point.cpu_us == pytest.approx(point.server_us + point.postgres_us + point.redis_us, rel=0.01)
+        assert point.stored > 90
+        connection = await asyncpg.connect(server.database_url)
+        await connection.execute("create rule swallow as on insert to message where new.seq % 5 = 0 do instead nothing")
+        await connection.close()
+        with pytest.raises(WrongCount):
+            await point_at(server, Series("chats", "chats"), 5, effort, users=10, chats=5, window=2)
 
 
 def test_only_what_is_between_the_marks_is_written_anew(tmp_path: Path) -> None:
