@@ -35,6 +35,7 @@ from mim.clock import Clock, SystemClock
 from mim.config import Settings, secret
 from mim.embedded import EmbeddedError, EmbeddedPostgres
 from mim.errors import CloseReason
+from mim.gateway.door import Door
 from mim.gateway.gateway import Gateway
 from mim.hub.hub import Hub
 from mim.metrics import Figures
@@ -262,7 +263,7 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 ws=node.gateway.protocol,  # type: ignore[arg-type]  # a factory serves as well as a class
-                http="httptools",
+                http=Door,
                 lifespan="off",
                 access_log=False,
                 log_config=None,
