@@ -35,6 +35,7 @@ from mim.clock import Clock, SystemClock
 from mim.config import Settings, secret
 from mim.embedded import EmbeddedError, EmbeddedPostgres
 from mim.errors import CloseReason
+from mim.gateway.door import Door
 from mim.gateway.gateway import Gateway
 from mim.hub.hub import Hub
 from mim.metrics import Figures
@@ -55,7 +56,7 @@ log = structlog.get_logger("mim.app")
 REVIVE_EVERY_S = 5.0  # each look starts a program
 LAST_COMMITS_S = 2.0
 PUSH_POOL = 4  # connections: a fan-out of notifications takes none of those that people wait for
-SESSION_POOL = 2  # connections: sessions that open are asked for by key, many in one query
+SESSION_POOL = 3  # connections: who comes in, who resumes, who is told everything; many in one query, by key
 PART_CLOSE_S = 3.0
 POOL_CLOSE_S = 5.0
 PUSH_POOL_CLOSE_S = 1.0
@@ -263,10 +264,11 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 ws=node.gateway.protocol,  # type: ignore[arg-type]  # a factory serves as well as a class
-                http="httptools",
+                http=Door,
                 lifespan="off",
                 access_log=False,
                 log_config=None,
+                log_level=settings.log_level,  # else it writes a line of trace about every connection, for nobody
                 server_header=False,
                 forwarded_allow_ips=settings.forwarded_allow_ips,
                 ssl_certfile=settings.tls_certificate,

@@ -24,8 +24,8 @@ CHATS: Final = """
     ), named as (
         insert into direct_chat (low, high, chat_id) select low, high, id from made
     ), joined as (
-        insert into member (chat_id, user_id, first_seq, read_seq, joined, join_rev, touched)
-        select id, unnest(array[low, high]), 1, 0, 0, 0, pg_current_xact_id() from made
+        insert into member (chat_id, user_id, direct, first_seq, read_seq, joined, join_rev, touched)
+        select id, unnest(array[low, high]), true, 1, 0, 0, 0, pg_current_xact_id() from made
     )
     select id, low, high from made
 """

@@ -26,8 +26,7 @@ from mim.store.together import Together
 # `device.list` shows when a device was seen; to the minute is not worth a write at every login.
 TOUCH_S = 300
 
-ENTERING_QUERIES = 2  # under way
-ENTERING_TOKENS = 32  # in one of them
+ENTERING = 32  # in one query
 
 NO_DEVICE = "token: its device does not exist; sign in again"
 
@@ -95,9 +94,7 @@ class Identity:
         self._jwks = JwksKeys(settings.jwks_url, http, clock) if settings.jwks_url else None
         self._app = AppTokens(settings, self._jwks)
         self._sessions = sessions or pool
-        self._entering: Together[Claim, Entry | None] = Together(
-            self._enter, at_once=ENTERING_QUERIES, most=ENTERING_TOKENS
-        )
+        self._entering: Together[Claim, Entry | None] = Together(self._enter, most=ENTERING)
         self._on_revoked = on_revoked
         self._on_added = on_added
 

@@ -14,8 +14,8 @@ from mim.wire.frames import ChatFrame, ReadBy
 
 NEWEST: Final = 50  # messages of a chat in a sync
 CHATS_AT_ONCE: Final = 20
-QUERIES: Final = 2  # under way for sessions that open
-SESSIONS: Final = 16  # in one of them
+RESUMED: Final = 32  # sessions in one query
+FULL: Final = 8  # when everything is told
 
 # `at` is the second in which a message's batch was committed, the cursor's second is read a little before or
 # after: what is told twice is dropped by the client, what is not told would be a gap for it to fetch.
@@ -28,23 +28,28 @@ async def groups(context: Context, user: int, device: int) -> dict[int, int] | N
 
 
 class Missing:
-    """Reads what sessions that open missed, for all that come at a time together."""
+    """Reads what sessions that open missed, for those who come together at once. Who resumes, and misses little as a
+    rule, does not wait for those to whom everything is told.
+    """
 
     def __init__(self, context: Context, freshness: Freshness) -> None:
         self._pool = context.sessions
         self._freshness = freshness
-        self._together: Together[Resume, Changed | None] = Together(self._read, at_once=QUERIES, most=SESSIONS)
+        self._resumed: Together[Resume, Changed | None] = Together(self._read, most=RESUMED)
+        self._full: Together[Resume, Changed | None] = Together(self._read, most=FULL)
 
     async def since(self, user: int, device: int, cursor: str | None, known: int) -> Changed | None:
         """What changed since the cursor; everything without one, or with one that the database cannot vouch for. None
         for a revoked device. `known`: the oldest transaction that was under way when the user's groups were read.
         """
         since = sync.parse_cursor(cursor) if cursor else None
-        return await self._together.ask(Resume(user, device, since, known))
+        together = self._full if since is None else self._resumed
+        return await together.ask(Resume(user, device, since, known))
 
     async def close(self) -> None:
         """Read no more."""
-        await self._together.close()
+        await self._resumed.close()
+        await self._full.close()
 
     async def _read(self, resumes: list[Resume]) -> list[Changed | None]:
         return await sync.changed(self._pool, resumes, self._freshness.system)

@@ -124,20 +124,15 @@ class Connection(WebSocket):
         except PeerError as exc:
             self.respond(handshake.refusal(exc))
             return
-        response, subprotocol = self.accept(request)
-        if response.status_code == 400:
-            self.respond(handshake.refusal(PeerError(Code.BAD_FRAME, handshake.reason_of(response))))
-            return
-        if response.status_code != 101:
-            self.respond(response)
-            return
-        self._session.codec = handshake.codec_of(subprotocol)
-        self.text = self._session.codec.text
-        if upgrade.hello is None:
-            self.respond(response)
+        answer = handshake.accept(request)
+        if answer.status == 101:
+            self._session.codec = handshake.codec_of(answer.subprotocol)
+            self.text = self._session.codec.text
+        if answer.status != 101 or upgrade.hello is None:
+            self.respond(answer)
         else:
             self._session.state = State.OPENING
-            self._host.open(self, upgrade.hello, response)
+            self._host.open(self, upgrade.hello, answer)
 
     def take(self, text: bool, data: bytes) -> None:
         """Judge a message and act on it. Must not block."""

@@ -10,7 +10,6 @@ from itertools import count
 from typing import Any, Final
 
 import structlog
-from websockets.http11 import Response
 
 from mim.chat.context import Context
 from mim.chat.freshness import Freshness
@@ -19,6 +18,7 @@ from mim.errors import CLOSE_CODE, CloseReason, Code, PeerError
 from mim.gateway import handshake
 from mim.gateway.catching_up import CatchingUp
 from mim.gateway.connection import Connection
+from mim.gateway.handshake import Answer
 from mim.gateway.opening import Opening
 from mim.gateway.outbox import Outbox
 from mim.hub.hub import Hub
@@ -135,10 +135,10 @@ class Gateway:
         connection.address = address
         self._addresses[address] += 1
 
-    def open(self, connection: Connection, hello: Hello, response: Response | None) -> None:
-        """Authenticate and sync a connection; `response` is the 101 of a client that came with its token."""
+    def open(self, connection: Connection, hello: Hello, answer: Answer | None) -> None:
+        """Authenticate and sync a connection; `answer` is the 101 of a client that came with its token."""
         self.watch(connection, self.context.settings.hello_timeout_s)
-        self.tasks.spawn(self._opening.open_session(connection, hello, response), name="opening a session")
+        self.tasks.spawn(self._opening.open_session(connection, hello, answer), name="opening a session")
 
     def closing(self, reason: str) -> None:
         """A connection said its last word."""

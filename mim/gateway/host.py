@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from websockets.http11 import Response
-
 from mim.chat.context import Context
 from mim.clock import Clock
 from mim.gateway import handshake
@@ -36,8 +34,8 @@ class Host(Protocol):
     def admit(self, connection: "Connection", upgrade: handshake.Upgrade) -> None:
         """Let the client in, or raise PeerError."""
 
-    def open(self, connection: "Connection", hello: Hello, response: Response | None) -> None:
-        """Authenticate and sync; `response` is the 101 of a client that came with its token."""
+    def open(self, connection: "Connection", hello: Hello, answer: handshake.Answer | None) -> None:
+        """Authenticate and sync; `answer` is the 101 of a client that came with its token."""
 
     def submit(self, connection: "Connection", frame: Send) -> None:
         """Take a message on its way. Must not block."""

@@ -8,7 +8,6 @@ between the two queries is told by the second: a revocation, and groups that cam
 from typing import Final
 
 from prometheus_client import Histogram
-from websockets.http11 import Response
 
 from mim.auth import Entrance, Revoked
 from mim.chat import syncing
@@ -21,6 +20,7 @@ from mim.gateway import handshake
 from mim.gateway.admission import Turns, check_app_version
 from mim.gateway.catching_up import CatchingUp
 from mim.gateway.connection import Connection
+from mim.gateway.handshake import Answer
 from mim.hub.hub import Hub
 from mim.model import Caller
 from mim.wire.frames import Hello, Limits, Ready, ReadySession
@@ -52,27 +52,27 @@ class Opening:
         """Open nothing more."""
         await self._missing.close()
 
-    async def open_session(self, connection: Connection, hello: Hello, response: Response | None) -> None:
+    async def open_session(self, connection: Connection, hello: Hello, answer: Answer | None) -> None:
         """Authenticate, subscribe, say READY and sync; or refuse with the code that says why. Never raises."""
         started = self._context.clock.monotonic()
-        ref = hello.ref if response is None else 0
+        ref = hello.ref if answer is None else 0
         try:
-            await self._open(connection, hello, response, ref)
+            await self._open(connection, hello, answer, ref)
         except Exception as exc:  # noqa: BLE001 - whatever it is, this session alone fails
-            _refuse(connection, peer_error(exc), ref, upgrade=response is not None)
+            _refuse(connection, peer_error(exc), ref, upgrade=answer is not None)
         else:
             OPEN_SECONDS.observe(self._context.clock.monotonic() - started)
         finally:
             if connection.is_lost:  # perhaps before it listened
                 self._hub.detach(connection)
 
-    async def _open(self, connection: Connection, hello: Hello, response: Response | None, ref: int) -> None:
+    async def _open(self, connection: Connection, hello: Hello, answer: Answer | None, ref: int) -> None:
         context = self._context
         check_app_version(context.settings, hello.options)
         async with self.turns.turn():
             if connection.is_closing:
                 return
-            opened = await self._begin(connection, hello, response, ref)
+            opened = await self._begin(connection, hello, answer, ref)
         if opened is None:
             return
         entrance, changed = opened
@@ -82,7 +82,7 @@ class Opening:
         self._catching_up.opened(connection)
 
     async def _begin(
-        self, connection: Connection, hello: Hello, response: Response | None, ref: int
+        self, connection: Connection, hello: Hello, answer: Answer | None, ref: int
     ) -> tuple[Entrance, Changed] | None:
         """Up to READY; what the client missed is read, and not written yet. None for who left meanwhile."""
         context = self._context
@@ -96,8 +96,8 @@ class Opening:
         changed = await self._read(connection, entrance, hello.cursor)
         if connection.is_closing:
             return None
-        if response is not None:
-            connection.respond(response)
+        if answer is not None:
+            connection.respond(answer)
         connection.begin(Ready(ref, self._session(entrance, resumed=changed.since is not None)))
         return entrance, changed
 

@@ -4,33 +4,31 @@ What a message means is the subclass's. The rules of WebSocket are those of `web
 connection holds one only while it needs it, for it takes more memory than all the rest of the connection, and eight
 times the CPU for a message:
 
-    handshake ──101──▶ plain frames alone ──anything else, or a close of ours──▶ the library, to the end
+    upgrade ──101──▶ plain frames alone ──anything else, or a close of ours──▶ the library, to the end
 """
 
 import asyncio
-import logging
 from typing import Final
 
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request, Response
+from websockets.http11 import Request
 from websockets.protocol import Protocol, Side, State
-from websockets.server import ServerProtocol
 
-from mim.gateway import handshake, plain
+from mim.gateway import plain
+from mim.gateway.handshake import WS_LOGGER, Answer
 from mim.gateway.outbox import Outbox
 from mim.gateway.plain import PING, PONG
 from mim.hub.prepared import BINARY, TEXT, message
 from mim.wire.codec import MAX_FRAME_BYTES
 
 PACE_BYTES: Final = 64 * 1024  # unsent bytes above which replies and sync wait for the reader
-WS_LOGGER: Final = logging.getLogger("websockets.server")
 
 
 class WebSocket(asyncio.Protocol):
-    """The lower half of a connection. uvicorn hands it the transport and the upgrade request."""
+    """The lower half of a connection. The door hands it the transport and the upgrade request."""
 
     __slots__ = (
-        "_closing", "_drained", "_gathered", "_gathered_bytes", "_handshake", "_outbox", "_parts", "_parts_text",
+        "_answered", "_closing", "_drained", "_gathered", "_gathered_bytes", "_outbox", "_parts", "_parts_text",
         "_transport", "_unread", "_ws", "text",
     )  # fmt: skip
 
@@ -38,9 +36,7 @@ class WebSocket(asyncio.Protocol):
         self._outbox = outbox
         self._gathered: list[bytes] | None = None  # to be sent when this turn of the event loop is over
         self._gathered_bytes = 0
-        self._handshake: ServerProtocol | None = ServerProtocol(
-            select_subprotocol=handshake.select_subprotocol, logger=WS_LOGGER
-        )
+        self._answered = False  # the upgrade, with 101
         self._ws: Protocol | None = None  # once something came that is no plain frame, or we close
         self._unread: bytearray | None = None  # a plain frame so far, or what came before the upgrade was answered
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
@@ -99,10 +95,10 @@ class WebSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ws is not None:
             self._receive(self._ws, data)
-        elif self._handshake is not None:
-            self._shake_hands(self._handshake, data)
-        else:
+        elif self._answered:
             self._receive_plain(data)
+        else:
+            self._receive_early(data)
 
     # -- what the subclass uses ------------------------------------------------------------
 
@@ -114,28 +110,22 @@ class WebSocket(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """Whether the upgrade was answered and the socket speaks WebSocket."""
-        return self._handshake is None and (self._ws is None or self._ws.state is State.OPEN)
+        return self._answered and (self._ws is None or self._ws.state is State.OPEN)
 
     @property
     def unsent_bytes(self) -> int:
         """What the peer has not taken yet, beyond what the kernel holds."""
         return self._transport.get_write_buffer_size() + self._gathered_bytes
 
-    def accept(self, request: Request) -> tuple[Response, str | None]:
-        """The answer that WebSocket's rules give to an upgrade request, and the subprotocol with it."""
-        assert self._handshake is not None
-        return self._handshake.accept(request), self._handshake.subprotocol
-
-    def respond(self, response: Response) -> None:
+    def respond(self, answer: Answer) -> None:
         """Answer the upgrade: with 101 the socket is open, with anything else it closes."""
-        if self._closing or self._handshake is None:
+        if self._closing or self._answered:
             return
-        upgrading = self._handshake
-        upgrading.send_response(response)
-        self._flush(upgrading)
-        if upgrading.state is not State.OPEN:
+        self.put(answer.data)
+        if answer.status != 101:
+            self.hang_up()
             return
-        self._handshake = None
+        self._answered = True
         early, self._unread = self._unread, None
         if early:
             self._transport.resume_reading()
@@ -194,19 +184,10 @@ class WebSocket(asyncio.Protocol):
 
     # -- within ----------------------------------------------------------------------------
 
-    def _shake_hands(self, upgrading: ServerProtocol, data: bytes) -> None:
-        """Read the request; what a hasty client sends before the answer waits for it."""
-        if self._unread is not None:
-            self._unread += data
-            self._transport.pause_reading()
-            return
-        upgrading.receive_data(data)
-        for event in upgrading.events_received():
-            if isinstance(event, Request):
-                self._unread = bytearray()
-                self.upgrade(event)
-        if upgrading.writes:
-            self._flush(upgrading)
+    def _receive_early(self, data: bytes) -> None:
+        """What a hasty client sends before the answer waits for it."""
+        self._unread = (self._unread or bytearray()) + data
+        self._transport.pause_reading()
 
     def _receive_plain(self, data: bytes | bytearray) -> None:
         if self._unread is not None:

@@ -133,9 +133,8 @@ async def watermarks(db: Pool | Connection, chat: int) -> list[tuple[int, int]]:
 async def groups_of(db: Pool | Connection, user: int, device: int) -> dict[int, int] | None:
     """Group chats in which the user is present: chat to the first seq the user may see. None for a revoked device."""
     rows = await db.fetch(
-        """select m.chat_id, m.first_seq from device d left join (
-               member m join chat c on c.id = m.chat_id and c.kind <> 1
-           ) on m.user_id = d.user_id and m.left_at is null
+        """select m.chat_id, m.first_seq
+           from device d left join member m on m.user_id = d.user_id and m.left_at is null and not m.direct
            where d.id = $2 and d.user_id = $1 and d.revoked is null""",
         user, device,
     )  # fmt: skip
@@ -231,8 +230,8 @@ async def open_direct(conn: Connection, low: int, high: int, now: int) -> tuple[
         await conn.execute("delete from chat where id = $1", chat)
         return await conn.fetchval("select chat_id from direct_chat where low = $1 and high = $2", low, high), False
     await conn.execute(
-        """insert into member (chat_id, user_id, first_seq, read_seq, joined, join_rev, touched)
-           select $1, u, 1, 0, $3, 0, pg_current_xact_id() from unnest($2::bigint[]) u""",
+        """insert into member (chat_id, user_id, direct, first_seq, read_seq, joined, join_rev, touched)
+           select $1, u, true, 1, 0, $3, 0, pg_current_xact_id() from unnest($2::bigint[]) u""",
         chat, [low, high], now,
     )  # fmt: skip
     return chat, True

@@ -23,8 +23,7 @@ ENTER = """
            pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xid
     from named n left join lateral (
         select array_agg(m.chat_id) as chats, array_agg(m.first_seq) as firsts
-        from member m join chat c on c.id = m.chat_id and c.kind <> 1
-        where m.user_id = n.user_id and m.left_at is null
+        from member m where m.user_id = n.user_id and m.left_at is null and not m.direct
     ) g on n.revoked is null
 """
 

@@ -1,8 +1,8 @@
 """Questions that come together are asked together.
 
 Most of what a small query costs is that it is one: a round trip, a plan set up and taken down, and the driver's part
-on the event loop. So a question waits for nothing, but while as many queries are under way as may be, the next ones
-gather, and one query answers all of them. Whoever is alone is asked for alone and at once.
+on the event loop. So a question waits for nothing, but while a query is under way the next ones gather, and one query
+answers all of them. Whoever is alone is asked for alone and at once.
 
 An answer is read after its question was asked, never before: whoever subscribes first and asks then misses nothing.
 """
@@ -26,26 +26,23 @@ Asked: TypeAlias = tuple[Question, asyncio.Future[Answer]]
 class Together(Generic[Question, Answer]):
     """Gathers questions for `query`, which gives the answers in the order of its questions.
 
-    At most `at_once` queries are under way, each for `most` questions or fewer. When storage is away, all of a query
-    fail; any other failure may be one question's own, so they are asked one by one then.
+    One query is under way at a time, for `most` questions or fewer. When storage is away, all of a query fail; any
+    other failure may be one question's own, so they are asked one by one then.
     """
 
-    def __init__(
-        self, query: Callable[[list[Question]], Awaitable[Sequence[Answer]]], *, at_once: int, most: int
-    ) -> None:
+    def __init__(self, query: Callable[[list[Question]], Awaitable[Sequence[Answer]]], *, most: int) -> None:
         self._query = query
-        self._at_once = at_once
         self._most = most
         self._waiting: deque[Asked[Question, Answer]] = deque()
-        self._workers = 0
+        self._is_working = False
         self._tasks = TaskSet()
 
     async def ask(self, question: Question) -> Answer:
         """The answer; raises what the query raised. The asker bounds how many ask at a time."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, answer))
-        if self._workers < self._at_once:
-            self._workers += 1
+        if not self._is_working:
+            self._is_working = True
             self._tasks.spawn(self._work(), name="questions asked together")
         return await answer
 
@@ -66,7 +63,7 @@ class Together(Generic[Question, Answer]):
                     for _, answer in batch:
                         answer.cancel()  # does nothing to one that is there
         finally:
-            self._workers -= 1
+            self._is_working = False
 
     async def _answer(self, batch: list[Asked[Question, Answer]]) -> None:
         try:

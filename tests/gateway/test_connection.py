@@ -9,6 +9,8 @@ import msgpack
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
+from websockets.datastructures import Headers
+from websockets.http11 import Request
 
 from mim.clock import ManualClock
 from mim.gateway.connection import Connection
@@ -18,10 +20,13 @@ from mim.wire.frames import Hello, Limits, Ready, ReadySession, Send
 from mim.wire.session import MAX_WAITING_REQUESTS, SessionLimits
 from tests.conversations.raw import BINARY, CLOSE, CONT, TEXT, WS_PING, WS_PONG, wrap
 
-UPGRADE = (
-    b"GET /v1/ws HTTP/1.1\r\nHost: mim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mim.msgpack\r\n\r\n"
-)
+UPGRADE = Request(
+    "/v1/ws",
+    Headers({
+        "Host": "mim", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol": "mim.msgpack",
+    }),
+)  # fmt: skip
 LIMITS = SessionLimits(
     keepalive_min_s=10, keepalive_max_s=600, inflight=8, send_rate=10, send_burst=8, request_rate=10, request_burst=20
 )
@@ -105,8 +110,8 @@ async def effects(segments: list[bytes], **limits: int) -> tuple[list[Any], byte
     gateway.limits = structs.replace(LIMITS, **limits)
     connection = Connection(gateway, 1)  # type: ignore[arg-type]
     connection.connection_made(wire)  # type: ignore[arg-type]
-    connection.data_received(UPGRADE)
-    wire.written.clear()  # the 101 holds the date
+    connection.upgrade(UPGRADE)
+    wire.written.clear()
     for segment in segments:
         connection.data_received(segment)
     return gateway.asked, bytes(wire.written), wire.closed, list(connection._requests or ())

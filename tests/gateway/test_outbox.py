@@ -4,9 +4,10 @@ import asyncio
 
 from websockets.http11 import Request
 
+from mim.gateway.handshake import accept
 from mim.gateway.outbox import Outbox
 from mim.gateway.websocket import PACE_BYTES, WebSocket
-from tests.gateway.test_connection import UPGRADE, Wire
+from tests.gateway.test_connection import UPGRADE, AtOnce, Wire
 
 
 class Wires(Wire):
@@ -25,16 +26,17 @@ class Socket(WebSocket):
     """A socket that is open."""
 
     def __init__(self, outbox: Outbox) -> None:
-        super().__init__(outbox)
+        super().__init__(AtOnce())
         self.wire = Wires()
         self.looks = 0
         self.connection_made(self.wire)  # type: ignore[arg-type]
-        self.data_received(UPGRADE)
+        self.upgrade(UPGRADE)
+        self._outbox = outbox
         self.wire.writes.clear()
         self.looks = 0
 
     def upgrade(self, request: Request) -> None:
-        self.respond(self.accept(request)[0])
+        self.respond(accept(request))
 
     def take(self, text: bool, data: bytes) -> None: ...
     def unreadable(self) -> None: ...

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from websockets.http11 import Request
 
+from mim.gateway.handshake import accept
 from mim.gateway.websocket import WebSocket
 from tests.conversations import raw
 from tests.conversations.raw import BINARY, CLOSE, CONT, TEXT, WS_PING, WS_PONG
@@ -28,16 +29,16 @@ class Recorder(WebSocket):
         self.told: list[Any] = []
         self.answers = answers
         self.connection_made(self.wire)  # type: ignore[arg-type]
-        self.data_received(UPGRADE)
+        self.upgrade(UPGRADE)
         if by_library:
             self._library()
         assert self.is_open is answers
         self.wire.written.clear()
 
     def upgrade(self, request: Request) -> None:
-        self.response, _ = self.accept(request)
+        self.answer = accept(request)
         if self.answers:
-            self.respond(self.response)
+            self.respond(self.answer)
 
     def take(self, text: bool, data: bytes) -> None:
         assert type(data) is bytes
@@ -164,7 +165,6 @@ async def test_the_library_is_there_only_for_who_needs_it() -> None:
     recorder = Recorder(by_library=False)
     recorder.hears([wrap(b"one"), wrap(b"two")[:4]])
     assert recorder._ws is None
-    assert recorder._handshake is None
     recorder.hears([wrap(b"two")[4:]])
     assert recorder._unread is None
     recorder.hears([wrap(b"alive", WS_PING)[:5]])
@@ -184,7 +184,7 @@ async def test_what_comes_before_the_answer_waits_for_it() -> None:
     assert not slow.told
     assert not slow.wire.written
     assert not slow.is_open
-    slow.respond(slow.response)
+    slow.respond(slow.answer)
     head, _, answered = bytes(slow.wire.written).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 ")
     slow.wire.written[:] = answered

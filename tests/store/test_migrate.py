@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 from pathlib import Path
 
 import asyncpg
@@ -69,3 +70,24 @@ def test_gaps_and_odd_names_are_refused(tmp_path: Path) -> None:
         read_migrations(write(tmp_path, m0001_one="", m0003_three=""))
     with pytest.raises(MigrationError, match="is not named like"):
         read_migrations(write(tmp_path, mfix=""))
+
+
+async def test_members_of_the_chats_that_there_are_learn_whether_they_are_direct(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    for migration in sorted(FOLDER.glob("000[1-4]_*.sql")):
+        shutil.copy(migration, tmp_path)
+    await migrate(empty_database_url, tmp_path)
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute(
+            """insert into chat (kind, members, active, touched, created)
+               select kind, 2, 0, pg_current_xact_id(), 0 from unnest(array[1, 2, 1]) kind;
+               insert into member (chat_id, user_id, first_seq, read_seq, joined, join_rev, touched)
+               select id, 7, 1, 0, 0, 0, pg_current_xact_id() from chat"""
+        )
+        await migrate(empty_database_url)
+        found = await connection.fetch("select chat_id, direct from member order by chat_id")
+    finally:
+        await connection.close()
+    assert [tuple(row) for row in found] == [(1, True), (2, False), (3, True)]

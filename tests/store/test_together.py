@@ -34,14 +34,14 @@ class Storage:
 
 async def test_who_is_alone_is_asked_for_alone() -> None:
     storage = Storage()
-    together = Together(storage.query, at_once=2, most=4)
+    together = Together(storage.query, most=4)
     assert [await together.ask(number) for number in range(3)] == [0, 2, 4]
     assert storage.queries == [[0], [1], [2]]
 
 
 async def test_those_who_come_while_others_are_asked_for_share_a_query() -> None:
     storage = Storage()
-    together = Together(storage.query, at_once=1, most=4)
+    together = Together(storage.query, most=4)
     storage.gate.clear()
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(together.ask(100))
@@ -58,14 +58,14 @@ async def test_those_who_come_while_others_are_asked_for_share_a_query() -> None
 
 async def test_one_that_cannot_be_answered_fails_alone() -> None:
     storage = Storage()
-    together = Together(storage.query, at_once=1, most=8)
+    together = Together(storage.query, most=8)
     found = await asyncio.gather(*map(together.ask, (1, 13, 2)), return_exceptions=True)
     assert (found[0], repr(found[1]), found[2]) == (2, "ValueError('13')", 4)
 
 
 async def test_when_storage_is_away_it_is_not_asked_again_for_each() -> None:
     storage = Storage()
-    together = Together(storage.query, at_once=1, most=8)
+    together = Together(storage.query, most=8)
     found = await asyncio.gather(*map(together.ask, (1, 99, 2)), return_exceptions=True)
     assert list(map(repr, found)) == ["ConnectionError('away')"] * 3
     assert storage.queries == [[1, 99, 2]]
@@ -74,7 +74,7 @@ async def test_when_storage_is_away_it_is_not_asked_again_for_each() -> None:
 
 async def test_who_gave_up_is_not_asked_for() -> None:
     storage, tasks = Storage(), TaskSet()
-    together = Together(storage.query, at_once=1, most=8)
+    together = Together(storage.query, most=8)
     storage.gate.clear()
     asking = [tasks.spawn(together.ask(number), name="asks") for number in range(4)]
     while not storage.queries:  # noqa: ASYNC110 - the next turn of the loop
@@ -91,7 +91,7 @@ async def test_who_gave_up_is_not_asked_for() -> None:
 
 async def test_closing_leaves_nobody_waiting() -> None:
     storage, tasks = Storage(), TaskSet()
-    together = Together(storage.query, at_once=1, most=1)
+    together = Together(storage.query, most=1)
     storage.gate.clear()
     asking = [tasks.spawn(together.ask(number), name="asks") for number in range(3)]
     while not storage.queries:  # noqa: ASYNC110 - the next turn of the loop
@@ -103,7 +103,7 @@ async def test_closing_leaves_nobody_waiting() -> None:
 async def test_a_query_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mim.store.together.PATIENCE_S", 0.05)
     storage = Storage()
-    together = Together(storage.query, at_once=1, most=8)
+    together = Together(storage.query, most=8)
     storage.gate.clear()
     with pytest.raises(TimeoutError):
         await together.ask(1)
