@@ -254,8 +254,8 @@ def write(found: Comparison, page: Path) -> None:
 
 
 def compare(
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each side, by turns.")] = 5,
-    duration: Annotated[float, typer.Option(min=1.0, help="Seconds of a round, warm-up not counted.")] = 8.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each side, by turns.")] = 3,
+    duration: Annotated[float, typer.Option(min=1.0, help="Seconds of a round, warm-up not counted.")] = 6.0,
     idle_users: Annotated[int, typer.Option(min=2, help="Silent connections.")] = 2000,
     only: Annotated[list[str] | None, typer.Option(help="chat, group, group-1000, idle, login-0, login, wire")] = None,
     page: Annotated[Path | None, typer.Option(help=f"Where to write the table, such as {PAGE}.")] = None,
