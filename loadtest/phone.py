@@ -46,6 +46,7 @@ RECV_FRAMES: Final = 32
 KEPT_S: Final = 3.0  # after which a READ on a connection that lives on is stored, or was refused
 OPEN_S: Final = 60.0  # within which a connection is SYNCED, or given up
 ANSWER_S: Final = 30.0  # within which a SEND is answered while its connection lives
+HANG_UP_S: Final = 5.0
 BACK_OFF_S: Final = 0.5
 MOST_BACK_OFF_S: Final = 60.0
 DUE_DIGITS: Final = 15
@@ -118,6 +119,10 @@ class Line(Client):
         answer = self._answers[self._ref] = asyncio.get_running_loop().create_future()
         self.write(op, self._ref, *fields)
         return await asyncio.wait_for(answer, OPEN_S)
+
+    def abort(self) -> None:
+        """Close at once, whatever was not sent yet."""
+        self._transport.abort()
 
     def hang_up(self, *, reset: bool = False) -> None:
         """Close; with `reset` as a phone does that loses its network, not with the farewell of TCP."""
@@ -201,7 +206,8 @@ class Phone:
         if (line := self.line) is not None:
             self._leave(line)
             line.hang_up()
-            await line.lost
+            await asyncio.wait((line.lost,), timeout=HANG_UP_S)  # what it has said goes out first, if somebody reads
+            line.abort()
         stay.cancel()
         await asyncio.gather(stay, *self._tasks, return_exceptions=True)
 

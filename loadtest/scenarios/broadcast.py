@@ -65,7 +65,7 @@ class BroadcastCrew(PhoneCrew):
     async def some_read(self) -> None:
         """A few followers have read it all."""
         for number, phone in self.phones.items():
-            if random.Random(f"{self.place.run}/reader/{number}").random() < READERS:  # noqa: S311
+            if random.Random(f"reader/{number}").random() < READERS:  # noqa: S311
                 phone.read(self.ids[0])
 
 

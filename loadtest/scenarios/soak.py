@@ -16,6 +16,7 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from loadtest.crews import Crews
+from loadtest.latency import Latencies
 from loadtest.options import Chats, Users
 from loadtest.people import PeopleCrew, begin, lateness, per_second, settle_in
 from loadtest.phones import check, done, refused
@@ -89,7 +90,6 @@ async def soak(
         files = await _files(run.target, most=0)
         await begin(crews, users, seed, 2 * duration + SPARE_S, compress)  # longer than the run, whatever faults take
         quarters, memory = await _quarters(run, crews, duration / QUARTERS, coming)
-        run.report.latencies[LATE] = await lateness(crews)
         await crews.all(PeopleCrew.rest)
         await check(run, crews, in_order=nodes == 1 and not coming)
         await crews.all(PeopleCrew.sleep_all)
@@ -106,6 +106,7 @@ async def _quarters(
 ) -> tuple[list[Round], list[Memory]]:
     """All four, with the faults in the middle. Memory before the first one and at the end of each."""
     rounds, memory = [], [await run.target.memory()]
+    run.report.latencies[LATE] = late = Latencies()
     half = len(coming) // 2
     happens = [[], coming[:half], coming[half:], []]
     for number in range(QUARTERS):
@@ -114,6 +115,7 @@ async def _quarters(
         async with run.watch.round() as measured:
             await _quarter(run, crews, quarter_s, happens[number])
         rounds.append(measured)
+        late.add(await lateness(crews))
         memory.append(await run.target.memory())
         figures = figures_of(measured) | per_second(await done(crews) - before, measured.took_s)
         figures["refusals and lost connections"] = (await refused(crews) - said).total()

@@ -69,7 +69,7 @@ class StormCrew(PhoneCrew):
             await asyncio.gather(self._talking, return_exceptions=True)
 
     async def _talks(self, rate: float) -> None:
-        chance = random.Random(f"{self.place.run}/{self.place.numbers.start}")  # noqa: S311
+        chance = random.Random(f"storm/{self.place.numbers.start}")  # noqa: S311
         due_ns = time.perf_counter_ns()
         while True:
             due_ns += int(chance.expovariate(rate) * 1e9)

@@ -79,9 +79,11 @@ def port_of(server: RunningServer) -> int:
     return int(server.http.rpartition(":")[2])
 
 
-async def run_through(server: RunningServer, fault: Fault, work: Any, options: dict[str, Any]) -> Report:
+async def run_through(
+    server: RunningServer, fault: Fault, work: Any, options: dict[str, Any], processes: int = 1
+) -> Report:
     async with FrameProxy(port_of(server), fault) as proxy:
-        return await measure(work.work, options, Unmeasured(proxy.port))
+        return await measure(work.work, options, Unmeasured(proxy.port), processes)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -94,6 +96,14 @@ async def test_a_fault_of_one_message_is_found(name: str, server: RunningServer,
         found = {sentence.partition(":")[0] for sentence in report.violations}
         assert bool(found) == bool(invariants), (kind.__name__, report.violations)
         assert not invariants or found & invariants, (kind.__name__, report.violations)
+
+
+async def test_the_books_of_several_processes_lie_side_by_side(server: RunningServer, hurried: None) -> None:
+    work, options = SMALL["storm"]
+    faults = [Fault(), Drops()]
+    right, wrong = await asyncio.gather(*(run_through(server, fault, work, options, 2) for fault in faults))
+    assert not right.violations
+    assert any("did not come live" in sentence for sentence in wrong.violations), wrong.violations
 
 
 def test_a_violation_ends_the_command_with_an_exit_code() -> None:
