@@ -1,8 +1,8 @@
 """The model held against runs on this machine.
 
 A machine has moods: the same work takes twice the CPU while somebody else uses its caches. So the unit costs are taken
-anew from a few runs of this sitting (CALIBRATING), and other runs, of other sizes and kinds, are predicted from those.
-What is checked is how cost moves with the load, which is all that a prediction rests on.
+anew from a few runs of this sitting, and before every run that is predicted from them a short one, always the same,
+tells how the mood has changed. What is checked is how cost moves with the load, which is what a prediction rests on.
 """
 
 import json as json_format
@@ -83,6 +83,9 @@ class Pairs(NamedTuple):
         return f"chat --users {self.users} {how}"
 
 
+REFERENCE: Final = Pairs(600)
+
+
 class Groups(NamedTuple):
     """A load of groups with one sender each."""
 
@@ -131,21 +134,41 @@ def _own(units: Units) -> str:
     return " ".join(f"--unit {name}={cost.each:.3g},{cost.batch:.3g}" for name, cost in costs)
 
 
+class Sitting:
+    """A server, what things cost on it, and how the machine is at the moment."""
+
+    def __init__(self, server: Target) -> None:
+        self.server = server
+        self.units = Units()
+        self._usual = 0.0
+
+    async def calibrate(self) -> None:
+        """Take the unit costs, and the cost of the run by which later moods are told."""
+        self.units = await _calibrated(self.server)
+        self._usual = (await _chat(self.server, REFERENCE))[0][CPU]
+
+    async def now(self) -> Units:
+        """Unit costs of this moment: a short run, the same every time, tells how much slower everything is."""
+        return self.units.times((await _chat(self.server, REFERENCE))[0][CPU] / self._usual)
+
+
 async def _check(core: int) -> tuple[Units, Lines]:
     lines = Lines()
     async with private(core) as server:
-        units = await _calibrated(server)
+        sitting = Sitting(server)
+        await sitting.calibrate()
         for load in (Pairs(200), Pairs(1000), Pairs(4000), Pairs(100, 10), Pairs(1000, 4),
                      Pairs(2000, rate=400), Pairs(2000, rate=2000)):  # fmt: skip
-            lines.add(*await _pairs(server, units, load))
+            lines.add(*await _pairs(server, await sitting.now(), load))
         for groups in (Groups(500, 10, 1), Groups(500, 10, BURST), Groups(500, 50, 5), Groups(1000, 1000, 1),
                        Groups(1000, 1000, BURST)):  # fmt: skip
-            lines.add(await _group(server, units, groups))
-        lines.add(*await _signals(server, units, 1000.0))
+            lines.add(await _group(server, await sitting.now(), groups))
+        lines.add(*await _signals(server, await sitting.now(), 1000.0))
+        units = await sitting.now()
     async with private(core, 2) as server:
         lines.add(*await _two_nodes(server, units))
     lines.add(*await _idle(core))
-    return units, lines
+    return sitting.units, lines
 
 
 # -- calibrating ---------------------------------------------------------------------------------
