@@ -190,6 +190,9 @@ class CatchingUp:
         for listener in self._hub.on_topic(chat_topic(chat)):
             if not isinstance(listener, Connection) or listener.is_closing:
                 continue
+            if listener.horizon is None:  # it has not heard READY, perhaps not even the answer to its upgrade
+                self._add(listener, None, "late")
+                continue
             frames = await syncing.chat_frames(context, chat, listener.user, rev)
             async with _reading(listener):
                 await listener.write_paced(frames)

@@ -238,6 +238,28 @@ async def test_the_later_of_two_connections_stays(server: RunningServer, moments
             await later[0].leaves()
 
 
+async def test_a_group_that_is_listened_to_late_is_told_when_the_session_is_open(
+    server: RunningServer, moments: Moments
+) -> None:
+    """It may be confirmed while a session opens: nothing may be said to that one before its upgrade is answered."""
+    async with server.phone("mina") as mina, server.phone("jun", "desktop") as jun:
+        club = await group(mina, jun)
+        catching_up = server.node.gateway.catching_up
+
+        async def confirmed() -> None:
+            await mina.sends(club, "said before it was listened to")
+            for connection in server.node.gateway.connections:
+                if connection.horizon is None:
+                    connection.forget_held()  # it did not listen yet
+            catching_up.joined(club, 0)
+            await until(lambda: not len(catching_up._tasks))
+
+        moments.after_reading = confirmed
+        async with server.phone("jun", cursor=jun.cursor, auth="upgrade") as phone:
+            message = await phone.gets(MSG, club)
+            assert message[5] == "said before it was listened to"
+
+
 async def test_a_storm_of_sign_ins_is_each_answered_with_its_own(server: RunningServer) -> None:
     """Those who come together are asked for in one query: everybody gets what is his."""
     async with server.phone("mina") as mina:
