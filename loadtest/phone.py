@@ -198,18 +198,22 @@ class Phone:
         if self._stay is None:
             self._stay = asyncio.get_running_loop().create_task(self._stays(), name="phone")  # owned: see `sleep`
 
-    async def sleep(self) -> None:
-        """Hang up, with the cursor that there is."""
+    def sleep(self) -> Coroutine[Any, Any, None]:
+        """Hang up, with the cursor that there is: at once, so nothing else is said; what is returned waits for it."""
         stay, self._stay = self._stay, None
-        if stay is None:
-            return
-        if (line := self.line) is not None:
+        line = self.line
+        if line is not None:
             self._leave(line)
             line.hang_up()
+        return self._is_hung_up(stay, line)
+
+    async def _is_hung_up(self, stay: asyncio.Task[None] | None, line: Line | None) -> None:
+        if line is not None:
             await asyncio.wait((line.lost,), timeout=HANG_UP_S)  # what it has said goes out first, if somebody reads
             line.abort()
-        stay.cancel()
-        await asyncio.gather(stay, *self._tasks, return_exceptions=True)
+        if stay is not None:
+            stay.cancel()
+            await asyncio.gather(stay, *self._tasks, return_exceptions=True)
 
     def drop(self, *, reset: bool) -> None:
         """Lose the connection, and come back by itself."""
@@ -235,7 +239,7 @@ class Phone:
     async def _stays(self) -> None:
         """Connect again and again; whatever ends a connection, the next one resumes."""
         failures = 0
-        while True:
+        while self._stay is asyncio.current_task():  # not asleep
             before = self.syncs
             retry_after_s = await self._visit()
             failures = 0 if self.syncs > before else failures + 1
@@ -274,8 +278,8 @@ class Phone:
             self.refusals[line.refusal] += 1
         elif line.code:
             self.refusals[f"BYE {line.code}"] += 1
-        elif not line.is_over and line.synced.exception() is not None:
-            self.refusals["lost before SYNCED"] += 1
+        elif not line.is_over:
+            self.refusals["lost" if line.synced.exception() is None else "lost before SYNCED"] += 1
         if self.line is line:
             self._leave(line)
 
