@@ -5,14 +5,14 @@ from typing import Annotated
 import typer
 import uvloop
 
-from loadtest import bus as bus_paths
-from loadtest import commit as commit_function
-from loadtest import redis_cost, storage
 from loadtest.capacity.command import capacity
-from loadtest.client import LoadError
-from loadtest.compare import compare
 from loadtest.launch import allow_many_files
+from loadtest.load.client import LoadError
+from loadtest.micro import bus as bus_paths
+from loadtest.micro import commit as commit_function
+from loadtest.micro import redis_cost, storage
 from loadtest.options import Core, Json, Rounds, Users
+from loadtest.peers.compare import compare
 from loadtest.running import finish, refuse
 from loadtest.scale.command import scale
 from loadtest.scenarios.broadcast import broadcast
@@ -139,7 +139,9 @@ def push(
 ) -> None:  # fmt: skip
     """Notifications: HTTP/2 clients side by side, each provider alone, or a fan-out through a whole server."""
     try:
-        from loadtest import push as push_paths  # late: its far end needs a package of the development environment
+        from loadtest.micro import (
+            push as push_paths,  # late: its far end needs a package of the development environment
+        )
     except ModuleNotFoundError as exc:
         refuse(f"{exc.name} is not installed; `make .venv/.installed-dev` brings it")
     logs.configure("warning", "text")

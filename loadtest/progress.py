@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from loadtest import proc
-from loadtest.crew import Progress
-from loadtest.crews import Crews
-from loadtest.latency import Latencies
+from loadtest.load.crew import Progress
+from loadtest.load.crews import Crews
 from loadtest.meter import Meter
-from loadtest.report import Point, Report
+from loadtest.reports.latency import Latencies
+from loadtest.reports.report import Point, Report
 from loadtest.server import Target
 
 EVERY_S: Final = 1.0

@@ -23,15 +23,15 @@ from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, get_ty
 
 import uvloop
 
-from loadtest import page
-from loadtest.client import Client, LoadError
-from loadtest.crew import Crew, Place
-from loadtest.crews import Crews, crews
 from loadtest.launch import allow_many_files
-from loadtest.many import first_of
+from loadtest.load.client import Client, LoadError
+from loadtest.load.crew import Crew, Place
+from loadtest.load.crews import Crews, crews
+from loadtest.load.many import first_of
 from loadtest.options import Ca, Core, Folder, Json, Nodes, Processes, Url
 from loadtest.progress import Watch, watching
-from loadtest.report import Report
+from loadtest.reports import page
+from loadtest.reports.report import Report
 from loadtest.server import ServerError, Target, target
 
 BROKEN: Final = 1

@@ -17,10 +17,10 @@ import uvloop
 from loadtest.capacity import page
 from loadtest.capacity.model import GATHER_S, MOST_A_COMMIT, batch_of
 from loadtest.capacity.units import Cost, Units
-from loadtest.client import LoadError
 from loadtest.launch import allow_many_files
-from loadtest.many import first_of
-from loadtest.report import Report, machine
+from loadtest.load.client import LoadError
+from loadtest.load.many import first_of
+from loadtest.reports.report import Report, machine
 from loadtest.running import leave_core, measure, refuse
 from loadtest.scenarios.chat import chat
 from loadtest.scenarios.group import group

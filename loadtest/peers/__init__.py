@@ -1,11 +1,11 @@
-"""Other servers, to be measured beside this one by the same scenarios: :mod:`loadtest.compare`.
+"""Other servers, to be measured beside this one by the same scenarios: :mod:`loadtest.peers.compare`.
 
 A peer's adapter is one file with two things: a :class:`loadtest.server.Target` that starts the server privately on a
 core, and a :class:`PeerClient` that speaks its protocol.
 """
 
-from loadtest.client import Client
-from loadtest.invariants import Verdict
+from loadtest.checks.invariants import Verdict
+from loadtest.load.client import Client
 
 
 class PeerClient(Client):

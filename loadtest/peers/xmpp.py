@@ -1,6 +1,6 @@
 """A client of an XMPP server: RFC 7395's WebSocket, rooms (XEP-0045), stream management (XEP-0198), archive (XEP-0313).
 
-It scans bytes, as :class:`loadtest.client.Client` does. A stanza's id is its number among those of its sender: who
+It scans bytes, as :class:`loadtest.load.client.Client` does. A stanza's id is its number among those of its sender: who
 hears a chat checks that they come as 1, 2, 3, ... In the end everybody asks the archive how many messages it holds.
 """
 
@@ -15,10 +15,10 @@ from typing import ClassVar, Final
 
 import jwt
 
-from loadtest.client import NO_MASK, PATIENCE_S, TEXT, Client, LoadError
-from loadtest.crew import Crew
-from loadtest.invariants import Verdict
-from loadtest.many import wait_until
+from loadtest.checks.invariants import Verdict
+from loadtest.load.client import NO_MASK, PATIENCE_S, TEXT, Client, LoadError
+from loadtest.load.crew import Crew
+from loadtest.load.many import wait_until
 from loadtest.peers import PeerClient
 from loadtest.running import Run
 

@@ -11,13 +11,13 @@ from typing import Annotated, Final
 import typer
 import uvloop
 
-from loadtest.axes import Axis
-from loadtest.client import LoadError
 from loadtest.launch import allow_many_files
-from loadtest.many import first_of
+from loadtest.load.client import LoadError
+from loadtest.load.many import first_of
 from loadtest.options import Core
-from loadtest.plots import Line, Plot, document
-from loadtest.report import machine
+from loadtest.reports.axes import Axis
+from loadtest.reports.plots import Line, Plot, document
+from loadtest.reports.report import machine
 from loadtest.running import BROKEN, leave_core, refuse
 from loadtest.scale.rovers import WrongCount
 from loadtest.scale.series import SERIES, STORED, Effort, Point, Series, measure_all

@@ -8,9 +8,9 @@ from typing import Final
 
 import asyncpg
 
-from loadtest.client import TEXT, Client
-from loadtest.crew import Crew
-from loadtest.many import wait_until
+from loadtest.load.client import TEXT, Client
+from loadtest.load.crew import Crew
+from loadtest.load.many import wait_until
 
 ANY_MSG: Final = b"\x96\x12"  # how every MSG begins
 SETTLE_S: Final = 60.0

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from loadtest.client import LoadError
+from loadtest.load.client import LoadError
 from loadtest.meter import OTHERS
 from loadtest.progress import Round, watching
-from loadtest.report import Report
+from loadtest.reports.report import Report
 from loadtest.running import Run
 from loadtest.scale.rovers import Rover, RoverCrew, WrongCount, fill, make_chats, stored
 from loadtest.server import PrivateServer, private

@@ -11,14 +11,14 @@ from typing import Annotated, Final
 
 import typer
 
-from loadtest.client import LoadError
-from loadtest.crew import Place
-from loadtest.latency import Latencies
-from loadtest.many import wait_until
+from loadtest.load.client import LoadError
+from loadtest.load.crew import Place
+from loadtest.load.many import wait_until
 from loadtest.options import Duration, Rounds, Users
-from loadtest.phone import Phone, due_of, text_of
-from loadtest.phones import PhoneCrew, check, gather
-from loadtest.plan import GROUP, Chat
+from loadtest.phones.crew import PhoneCrew, check, gather
+from loadtest.phones.phone import Phone, due_of, text_of
+from loadtest.phones.plan import GROUP, Chat
+from loadtest.reports.latency import Latencies
 from loadtest.running import Run, scenario
 
 TEXT_SIZE: Final = 64

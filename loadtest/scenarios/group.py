@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from loadtest.client import LoadError
+from loadtest.load.client import LoadError
 from loadtest.options import Duration, Inflight, Rate, Rounds, Users
 from loadtest.running import Run, scenario
 from loadtest.scenarios.traffic import talk

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Final
 
-from loadtest.crew import Crew
-from loadtest.invariants import Verdict
-from loadtest.many import few_at_a_time, wait_until
+from loadtest.checks.invariants import Verdict
+from loadtest.load.crew import Crew
+from loadtest.load.many import few_at_a_time, wait_until
 from loadtest.meter import OTHERS
 from loadtest.options import Users
 from loadtest.running import Run, scenario

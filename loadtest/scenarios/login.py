@@ -8,13 +8,13 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from loadtest.client import PATIENCE_S, TEXT, Client, LoadError
-from loadtest.crew import Crew
-from loadtest.crews import Crews
-from loadtest.latency import Latencies
-from loadtest.many import few_at_a_time, wait_until
+from loadtest.load.client import PATIENCE_S, TEXT, Client, LoadError
+from loadtest.load.crew import Crew
+from loadtest.load.crews import Crews
+from loadtest.load.many import few_at_a_time, wait_until
 from loadtest.meter import OTHERS
 from loadtest.options import Chats, Duration, Inflight, Rounds, Users
+from loadtest.reports.latency import Latencies
 from loadtest.running import Run, scenario
 
 ALL: Final = "all chats"

@@ -11,9 +11,9 @@ from typing import Annotated, Final
 import typer
 
 from loadtest.options import Chats, Duration, Users
-from loadtest.people import PeopleCrew, begin, lateness, per_second, pushes, settle_in
-from loadtest.phones import check, done, refused
-from loadtest.plan import HOUR_S
+from loadtest.phones.crew import check, done, refused
+from loadtest.phones.people import PeopleCrew, begin, lateness, per_second, pushes, settle_in
+from loadtest.phones.plan import HOUR_S
 from loadtest.progress import Round
 from loadtest.running import Run, scenario
 

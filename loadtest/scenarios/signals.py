@@ -16,8 +16,8 @@ from typing import Annotated, Final
 
 import typer
 
-from loadtest.client import PATIENCE_S, READBY, Client, LoadError
-from loadtest.many import few_at_a_time, wait_until
+from loadtest.load.client import PATIENCE_S, READBY, Client, LoadError
+from loadtest.load.many import few_at_a_time, wait_until
 from loadtest.meter import OTHERS
 from loadtest.options import Duration, Rounds, Users
 from loadtest.progress import Round

@@ -15,13 +15,13 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 
-from loadtest.crews import Crews
-from loadtest.latency import Latencies
+from loadtest.load.crews import Crews
 from loadtest.options import Chats, Users
-from loadtest.people import PeopleCrew, begin, lateness, per_second, settle_in
-from loadtest.phones import check, done, refused
+from loadtest.phones.crew import check, done, refused
+from loadtest.phones.people import PeopleCrew, begin, lateness, per_second, settle_in
 from loadtest.progress import Round
-from loadtest.report import Report
+from loadtest.reports.latency import Latencies
+from loadtest.reports.report import Report
 from loadtest.running import Run, scenario
 from loadtest.scenarios.mobile import LATE, Seed, figures_of
 from loadtest.server import Memory, PrivateServer, Target

@@ -14,13 +14,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from loadtest.client import LoadError
-from loadtest.crews import Crews
-from loadtest.many import wait_until
+from loadtest.load.client import LoadError
+from loadtest.load.crews import Crews
+from loadtest.load.many import wait_until
 from loadtest.options import Rounds, Users
-from loadtest.phone import Phone, text_of
-from loadtest.phones import PhoneCrew, check, gather, refused
-from loadtest.plan import DIRECT, GROUP, Chat
+from loadtest.phones.crew import PhoneCrew, check, gather, refused
+from loadtest.phones.phone import Phone, text_of
+from loadtest.phones.plan import DIRECT, GROUP, Chat
 from loadtest.progress import Round
 from loadtest.running import Run, scenario
 

@@ -12,15 +12,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from loadtest.client import TEXT, Client, LoadError
-from loadtest.crew import Crew
-from loadtest.crews import Crews
-from loadtest.invariants import Verdict
-from loadtest.many import few_at_a_time, wait_until
+from loadtest.checks.invariants import Verdict
+from loadtest.checks.tally import settle, tally
+from loadtest.load.client import TEXT, Client, LoadError
+from loadtest.load.crew import Crew
+from loadtest.load.crews import Crews
+from loadtest.load.many import few_at_a_time, wait_until
 from loadtest.meter import LOAD
 from loadtest.progress import Round
 from loadtest.running import Run
-from loadtest.tally import settle, tally
 
 WARM_UP_S: Final = 2.0
 KNOWN_S: Final = 30.0  # until every member of a new chat has heard of it

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final
 import httpx
 import typer
 
-from loadtest.client import Client, LoadError
-from loadtest.crew import Crew
-from loadtest.many import wait_until
+from loadtest.load.client import Client, LoadError
+from loadtest.load.crew import Crew
+from loadtest.load.many import wait_until
 from loadtest.options import Rounds
 from loadtest.running import Run, scenario
 

@@ -4,9 +4,9 @@ from typing import Any, Final
 
 import msgpack
 
-from loadtest.client import ACK, MSG, PONG, READBY, TEXT, Client, client_message
-from loadtest.crew import Crew
-from loadtest.many import wait_until
+from loadtest.load.client import ACK, MSG, PONG, READBY, TEXT, Client, client_message
+from loadtest.load.crew import Crew
+from loadtest.load.many import wait_until
 from loadtest.running import Run, scenario
 
 ID: Final = 2**31  # an id of five bytes, as in a large deployment

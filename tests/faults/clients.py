@@ -15,7 +15,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection
 
-from loadtest.record import Body, Record
+from loadtest.checks.record import Body, Record
 from tests.faults.line import GONE, Line, put
 from tests.faults.view import ChatView
 from tests.harness import (

@@ -6,9 +6,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from loadtest.invariants import Verdict, check
-from loadtest.record import Record
-from loadtest.stored import Stored, read_stored
+from loadtest.checks.invariants import Verdict, check
+from loadtest.checks.record import Record
+from loadtest.checks.stored import Stored, read_stored
 from mim.tasks import TaskSet
 from tests.faults.clients import Client, texts
 from tests.faults.line import GONE

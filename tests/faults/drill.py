@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import structlog
 import typer
 
-from loadtest.invariants import Verdict
+from loadtest.checks.invariants import Verdict
 from tests.faults.drills.catalogue import DRILLS
 from tests.faults.lab import Lab, lab
 from tests.faults.stage import LONG, Drill, Outcome, Scale, carry_out

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtest.invariants import Verdict
+from loadtest.checks.invariants import Verdict
 from tests.faults.crowd import Crowd, crowd
 from tests.faults.lab import Bus, Lab
 

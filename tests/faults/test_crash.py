@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from loadtest.invariants import check
-from loadtest.stored import read_stored
+from loadtest.checks.invariants import check
+from loadtest.checks.stored import read_stored
 from tests.faults.crowd import crowd, new_seed
 from tests.faults.process import ServerProcess
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtest.invariants import check
-from loadtest.stored import Stored, read_stored
+from loadtest.checks.invariants import check
+from loadtest.checks.stored import Stored, read_stored
 from mim import app
 from mim.chat import reading
 from tests.faults.clients import Client

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
-from loadtest.invariants import Verdict
+from loadtest.checks.invariants import Verdict
 from tests.faults.drill import allow_many_files, table
 from tests.faults.drills.catalogue import DRILLS
 from tests.faults.lab import Bus, Lab, lab

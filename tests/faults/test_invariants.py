@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.invariants import COLUMN, Verdict, check
-from loadtest.record import Record
-from loadtest.stored import Row, Stored
+from loadtest.checks.invariants import COLUMN, Verdict, check
+from loadtest.checks.record import Record
+from loadtest.checks.stored import Row, Stored
 
 CHAT, MINA, JUN = 1, 10, 20
 

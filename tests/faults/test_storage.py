@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from loadtest.invariants import check
-from loadtest.stored import read_stored
+from loadtest.checks.invariants import check
+from loadtest.checks.stored import read_stored
 from tests.conftest import execute
 from tests.faults.crowd import crowd, new_seed
 from tests.faults.proxy import PostgresProxy

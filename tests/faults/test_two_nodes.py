@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import asyncpg
 
-from loadtest.stored import read_stored
+from loadtest.checks.stored import read_stored
 from mim.store.committer import PLANNER
 from mim.store.db import connector
 from tests.harness import ACK, NACK, READ, SEND, Phone, direct, group, running

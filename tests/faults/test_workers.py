@@ -21,8 +21,8 @@ from cryptography.x509.oid import NameOID
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 
-from loadtest.invariants import check
-from loadtest.stored import read_stored
+from loadtest.checks.invariants import check
+from loadtest.checks.stored import read_stored
 from tests.faults.crowd import crowd, new_seed
 from tests.faults.process import ServerProcess
 from tests.harness import MSG, Phone, direct, token_for, until

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.axes import Axis, kibibytes, milliseconds, nines, plain, seconds
+from loadtest.reports.axes import Axis, kibibytes, milliseconds, nines, plain, seconds
 
 AXES = {
     "linear": Axis(), "tight": Axis(tight=True), "time": Axis(kind="time"), "size": Axis(kind="size"),

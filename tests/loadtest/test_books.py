@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.books import Account, Books, merged
-from loadtest.invariants import Verdict
+from loadtest.checks.invariants import Verdict
+from loadtest.phones.books import Account, Books, merged
 
 CHAT = 5
 SYNCED_AT_MOST = 50

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from loadtest.__main__ import app
-from loadtest.client import LoadError
-from loadtest.compare import ACKS, BEGIN, END, MIM, PLAIN, Comparison, Row, works, write
+from loadtest.load.client import LoadError
 from loadtest.peers import ejabberd
+from loadtest.peers.compare import ACKS, BEGIN, END, MIM, PLAIN, Comparison, Row, works, write
 
 
 def found() -> Comparison:

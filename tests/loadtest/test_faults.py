@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from loadtest import phones, tally
-from loadtest.report import Report
+from loadtest.checks import tally
+from loadtest.phones import crew as phones
+from loadtest.reports.report import Report
 from loadtest.running import BROKEN, finish, measure
 from loadtest.scenarios import broadcast, chat, group, mobile, soak, storm, traffic
 from loadtest.server import Memory, Usage

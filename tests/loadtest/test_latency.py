@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.latency import Latencies
+from loadtest.reports.latency import Latencies
 
 seconds = st.floats(1e-6, 100)
 lists = st.lists(seconds, min_size=1, max_size=200)

@@ -10,9 +10,9 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser
 
-from loadtest import page
-from loadtest.latency import Latencies
-from loadtest.report import Point, Report
+from loadtest.reports import page
+from loadtest.reports.latency import Latencies
+from loadtest.reports.report import Point, Report
 
 HOSTILE = "</script></style><img src=x onerror='window.pwned=1'><script>window.pwned=1</script>\" & \x00 \ud800"
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from loadtest.books import merged
-from loadtest.crew import Place
-from loadtest.phone import Line, Phone, due_of, text_of
-from loadtest.phones import PhoneCrew
-from loadtest.plan import DIRECT, Chat
+from loadtest.load.crew import Place
+from loadtest.phones.books import merged
+from loadtest.phones.crew import PhoneCrew
+from loadtest.phones.phone import Line, Phone, due_of, text_of
+from loadtest.phones.plan import DIRECT, Chat
 from tests.harness import SECRET, RunningServer, running, until
 
 CHATS = [Chat(DIRECT, (0, 1))]

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.plan import DIRECT, Do, Plan, chats_of
+from loadtest.phones.plan import DIRECT, Do, Plan, chats_of
 
 users_of = st.integers(2, 60)
 seeds = st.integers(0, 1 << 32)

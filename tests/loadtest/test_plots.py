@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from loadtest import plots
-from loadtest.markup import html
-from loadtest.plots import Line, Plot
+from loadtest.reports import plots
+from loadtest.reports.markup import html
+from loadtest.reports.plots import Line, Plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '</svg><script>alert(1)</script> & "quoted" \x00\x1b \ud800'

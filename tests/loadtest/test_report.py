@@ -2,8 +2,8 @@
 
 import json
 
-from loadtest.latency import Latencies
-from loadtest.report import Point, Report
+from loadtest.reports.latency import Latencies
+from loadtest.reports.report import Point, Report
 
 
 def told() -> Report:

@@ -17,8 +17,8 @@ import pytest
 import trustme
 
 from loadtest import proc
-from loadtest.client import Client, make_token
-from loadtest.many import few_at_a_time
+from loadtest.load.client import Client, make_token
+from loadtest.load.many import few_at_a_time
 from loadtest.server import SECRET, PrivateServer, ServerError, Target, private, target
 from loadtest.target.remote import RemoteServers
 from tests.faults.ports import Port

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from loadtest.latency import Latencies
 from loadtest.progress import Round
-from loadtest.report import Report
+from loadtest.reports.latency import Latencies
+from loadtest.reports.report import Report
 from loadtest.running import measure
 from loadtest.scenarios import soak
 from loadtest.server import Memory, Usage, private

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from loadtest.client import TEXT, make_token
+from loadtest.load.client import TEXT, make_token
 from loadtest.peers import xmpp
 from loadtest.peers.xmpp import ROOM, PlainXmppClient, XmppClient, pair, text_message
 from loadtest.server import SECRET

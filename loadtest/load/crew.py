@@ -1,6 +1,6 @@
 """The users of one load process.
 
-A scenario extends :class:`Crew` with what its users do; the methods are called by :mod:`loadtest.crews`, in this
+A scenario extends :class:`Crew` with what its users do; the methods are called by :mod:`loadtest.load.crews`, in this
 process or from another, so they take and give plain data. Users have numbers, the same in every process of a run:
 user n connects to node n modulo the number of nodes, so that the partners 2k and 2k + 1 sit on different ones.
 """
@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from loadtest.client import PATIENCE_S, Client, LoadError, make_token
-from loadtest.latency import Latencies
 from loadtest.launch import allow_many_files
-from loadtest.many import few_at_a_time
+from loadtest.load.client import PATIENCE_S, Client, LoadError, make_token
+from loadtest.load.many import few_at_a_time
+from loadtest.reports.latency import Latencies
 
 PER_ADDRESS: Final = 1000
 FIRST_ADDRESS: Final = 2  # 127.0.0.2

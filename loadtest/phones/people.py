@@ -1,4 +1,4 @@
-"""A crew that lives by a :mod:`loadtest.plan`: phones sleep, wake, write, read and type as it says.
+"""A crew that lives by a :mod:`loadtest.phones.plan`: phones sleep, wake, write, read and type as it says.
 
 Nothing waits for the server: what is due on a phone that does not get its connection waits on the phone, and is late
 from then on.
@@ -15,12 +15,12 @@ from typing import Final
 
 import httpx
 
-from loadtest.crew import Place
-from loadtest.crews import Crews
-from loadtest.latency import Latencies
-from loadtest.phone import Phone, text_of
-from loadtest.phones import PhoneCrew, gather
-from loadtest.plan import Do, Event, Plan, chats_of
+from loadtest.load.crew import Place
+from loadtest.load.crews import Crews
+from loadtest.phones.crew import PhoneCrew, gather
+from loadtest.phones.phone import Phone, text_of
+from loadtest.phones.plan import Do, Event, Plan, chats_of
+from loadtest.reports.latency import Latencies
 from loadtest.running import Run
 from loadtest.server import Target
 

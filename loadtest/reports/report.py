@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from loadtest import proc
-from loadtest.latency import Latencies
+from loadtest.reports.latency import Latencies
 
 SHARES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "p99.99": 0.9999}
 SHOWN: Final = ("p50", "p99", "p99.9")  # in a terminal

@@ -21,13 +21,13 @@ import asyncpg
 import typer
 import uvloop
 
-from loadtest.client import Client, LoadError
 from loadtest.launch import allow_many_files
-from loadtest.many import first_of
+from loadtest.load.client import Client, LoadError
+from loadtest.load.many import first_of
 from loadtest.meter import OTHERS
 from loadtest.options import Core
 from loadtest.peers import ejabberd, xmpp
-from loadtest.report import machine, short
+from loadtest.reports.report import machine, short
 from loadtest.running import BROKEN, leave_core, measure, refuse
 from loadtest.scenarios.chat import chat
 from loadtest.scenarios.group import group

@@ -9,14 +9,14 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any, Final, TypeVar, cast
 
-from loadtest.books import Account, merged
-from loadtest.client import PATIENCE_S, LoadError
-from loadtest.crew import Crew, Place, Snapshot
-from loadtest.crews import Crews
-from loadtest.latency import Latencies
-from loadtest.many import few_at_a_time, wait_until
-from loadtest.phone import Line, Phone
-from loadtest.plan import Chat
+from loadtest.load.client import PATIENCE_S, LoadError
+from loadtest.load.crew import Crew, Place, Snapshot
+from loadtest.load.crews import Crews
+from loadtest.load.many import few_at_a_time, wait_until
+from loadtest.phones.books import Account, merged
+from loadtest.phones.phone import Line, Phone
+from loadtest.phones.plan import Chat
+from loadtest.reports.latency import Latencies
 from loadtest.running import Run
 
 TICK_S: Final = 0.5

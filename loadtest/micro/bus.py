@@ -20,8 +20,8 @@ from urllib.parse import unquote
 import msgspec
 import redis.asyncio
 
-from loadtest.client import TEXT
-from loadtest.report import Report
+from loadtest.load.client import TEXT
+from loadtest.reports.report import Report
 from mim.bus.port import Deliver, Envelope, user_topic
 from mim.bus.redis import HEAD, TOLD, RedisBus
 from mim.clock import SystemClock

@@ -3,7 +3,7 @@
 It does what proto/ asks of a client. It keeps its cids, sends again after a reconnect what has no answer yet, resumes
 with its cursor, fetches what a resume left out, says RECV, READ and TYPING, keeps its promise of PING, and comes back
 after a lost connection with back-off, not before the time that BYE or a refused upgrade named. It sleeps (hangs up) and
-wakes. What it sees goes to its :class:`~loadtest.books.Books`, which judge it at the end.
+wakes. What it sees goes to its :class:`~loadtest.phones.books.Books`, which judge it at the end.
 
 A message carries the time at which it was due, so that whoever hears it live can tell how late it is: the clock is the
 same in all processes of a machine, and a message that waits for its phone to connect is late from then on.
@@ -24,8 +24,8 @@ from typing import Any, Final
 
 import msgpack
 
-from loadtest.books import Books
-from loadtest.client import ACK, BINARY, BYE, CHAT, ERROR, MSG, NACK, READY, RESULT, SYNCED, Client, LoadError
+from loadtest.load.client import ACK, BINARY, BYE, CHAT, ERROR, MSG, NACK, READY, RESULT, SYNCED, Client, LoadError
+from loadtest.phones.books import Books
 
 SEND: Final = 2
 READ: Final = 3

@@ -1,7 +1,8 @@
 """What must hold at the end of every run, whatever its figures are, judged from the clients' own counts.
 
 It asks little of a client, two integers a message, so that it serves for hundreds of thousands of messages. What bodies
-said and what the database holds is for the complete check of :mod:`loadtest.invariants`, in whose words this answers.
+said and what the database holds is for the complete check of :mod:`loadtest.checks.invariants`, in whose words this
+answers.
 """
 
 import asyncio
@@ -9,9 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from loadtest.client import Client
-from loadtest.invariants import Verdict
-from loadtest.many import few_at_a_time
+from loadtest.checks.invariants import Verdict
+from loadtest.load.client import Client
+from loadtest.load.many import few_at_a_time
 from loadtest.peers import PeerClient
 
 SETTLE_S: Final = 30.0
@@ -27,7 +28,7 @@ async def settle(clients: Sequence[Client], sent: Mapping[int, int]) -> None:
 
 
 async def tally(clients: Sequence[Client]) -> Verdict:
-    """Compare what each client counted with what the server tells, in the words of :mod:`loadtest.invariants`.
+    """Compare what each client counted with what the server tells, in the words of :mod:`loadtest.checks.invariants`.
 
     Each client sent in one chat and heard its members from the first message on. What it had acknowledged and what it
     heard, together, must be 1, 2, 3, ... up to the head: then nothing is lost, doubled or left out, for anyone.

@@ -17,10 +17,10 @@ from msgspec import structs
 from websockets.asyncio.client import ClientConnection, connect
 
 from loadtest import proc
-from loadtest.client import LoadError, make_token
-from loadtest.http_clients import CLIENTS, cost
-from loadtest.push_end import FarEnd, far_end
-from loadtest.report import Report, percentile
+from loadtest.load.client import LoadError, make_token
+from loadtest.micro.http_clients import CLIENTS, cost
+from loadtest.micro.push_end import FarEnd, far_end
+from loadtest.reports.report import Report, percentile
 from loadtest.server import SECRET, PrivateServer
 from mim.clock import SystemClock
 from mim.config import Settings

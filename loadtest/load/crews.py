@@ -18,8 +18,8 @@ from dataclasses import replace
 from itertools import count, pairwise
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar
 
-from loadtest.client import LoadError
-from loadtest.crew import Crew, Place, Progress
+from loadtest.load.client import LoadError
+from loadtest.load.crew import Crew, Place, Progress
 
 END_S: Final = 10.0
 HEAD: Final = 8  # bytes of a length before each pickled message
@@ -87,7 +87,7 @@ class Here:
 
 
 class Elsewhere:
-    """A crew in a process of its own, :mod:`loadtest.crew_process`."""
+    """A crew in a process of its own, :mod:`loadtest.load.crew_process`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -134,7 +134,11 @@ class Elsewhere:
 async def load_process() -> asyncio.subprocess.Process:
     """A process that waits to be told what crew to make."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "loadtest.crew_process", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "loadtest.load.crew_process",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
 
 

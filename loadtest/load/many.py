@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeVar
 
-from loadtest.client import LoadError
+from loadtest.load.client import LoadError
 
 AT_ONCE: Final = 50
 

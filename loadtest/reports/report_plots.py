@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from loadtest.axes import Axis, kibibytes, milliseconds, nines, seconds
-from loadtest.plots import Line, Plot
-from loadtest.report import Point, Report
+from loadtest.reports.axes import Axis, kibibytes, milliseconds, nines, seconds
+from loadtest.reports.plots import Line, Plot
+from loadtest.reports.report import Point, Report
 
 COLOURS: Final = {"server": 1, "postgres": 2, "redis": 3, "load": 5}  # of a part, the same in every plot
 NAMES: Final = {"server": "server", "postgres": "Postgres", "redis": "Redis", "load": "load test"}

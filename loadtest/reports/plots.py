@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from xml.etree.ElementTree import Element
 
-from loadtest.axes import Axis, Scale
-from loadtest.markup import element, xml
+from loadtest.reports.axes import Axis, Scale
+from loadtest.reports.markup import element, xml
 
 STYLE: Final = Path(__file__).with_name("plots.css")
 MOST_POINTS: Final = 500  # of a line that are drawn

@@ -1,4 +1,4 @@
-"""What the database holds of chats, read in one snapshot for :mod:`loadtest.invariants`."""
+"""What the database holds of chats, read in one snapshot for :mod:`loadtest.checks.invariants`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from itertools import groupby
 import asyncpg
 import orjson
 
-from loadtest.record import Body
+from loadtest.checks.record import Body
 
 
 @dataclass(frozen=True, slots=True)

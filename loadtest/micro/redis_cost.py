@@ -19,9 +19,9 @@ from urllib.parse import unquote
 
 import redis.asyncio
 
-from loadtest.bus import PAYLOAD, command, connected
-from loadtest.client import LoadError
-from loadtest.report import Report
+from loadtest.load.client import LoadError
+from loadtest.micro.bus import PAYLOAD, command, connected
+from loadtest.reports.report import Report
 from mim.bus.port import user_topic
 from mim.embedded_redis import EmbeddedRedis
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtest import proc
-from loadtest.commit import USERS_AND_CHATS
-from loadtest.report import Report
+from loadtest.micro.commit import USERS_AND_CHATS
+from loadtest.reports.report import Report
 from mim.embedded import EmbeddedPostgres
 from mim.store.committer import PLANNER, STATEMENT
 from mim.store.db import connector

@@ -1,4 +1,4 @@
-"""A load process: makes a crew and calls its methods as :mod:`loadtest.crews` asks, until its input is closed."""
+"""A load process: makes a crew and calls its methods as :mod:`loadtest.load.crews` asks, until its input is closed."""
 
 import asyncio
 import os
@@ -8,10 +8,10 @@ from typing import Any
 
 import uvloop
 
-from loadtest.client import LoadError
-from loadtest.crew import Crew
-from loadtest.crews import read_message, write_message
-from loadtest.many import first_of
+from loadtest.load.client import LoadError
+from loadtest.load.crew import Crew
+from loadtest.load.crews import read_message, write_message
+from loadtest.load.many import first_of
 
 
 async def main() -> None:

@@ -1,7 +1,7 @@
 """What a phone notes of a run, and what must hold when the run is over.
 
 A phone may sleep, lose its connection, send again and resume, so more can rightly happen to it than to a client of
-:mod:`loadtest.tally`, which stays connected in one chat. Still it notes little, some integers a message:
+:mod:`loadtest.checks.tally`, which stays connected in one chat. Still it notes little, some integers a message:
 
 - **For good**, by chat: the seqs it had acknowledged and those it heard. Together they must be what this user may see,
   up to the head, each once. A hole is closed by FETCH only where a resume left one; so what was lost on a live
@@ -13,7 +13,7 @@ A phone may sleep, lose its connection, send again and resume, so more can right
 
 Between nodes two live frames may swap, and a message that its sender sends again is delivered again
 (proto/messages.md). Who did what is known only when the books of all phones lie side by side: :func:`merged` does that,
-and answers in the words of :mod:`loadtest.invariants`.
+and answers in the words of :mod:`loadtest.checks.invariants`.
 """
 
 from array import array
@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from loadtest.invariants import Verdict
+from loadtest.checks.invariants import Verdict
 
 TOLD: Final = 20  # breaches of one kind that a phone tells in full
 NOTHING: Final[frozenset[int]] = frozenset()

@@ -2,7 +2,7 @@
 
 Its WebSocket masks are zero, so that nothing has to be masked here; the server unmasks all the same. It does not
 check what the server would not get wrong in a load test (fragments, reserved bits); it does check what the server
-promises: see `seqs_acked`, `seqs_heard` and :mod:`loadtest.tally`.
+promises: see `seqs_acked`, `seqs_heard` and :mod:`loadtest.checks.tally`.
 """
 
 import asyncio

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtest import proc
-from loadtest.client import TEXT
-from loadtest.report import Report
+from loadtest.load.client import TEXT
+from loadtest.reports.report import Report
 from mim.embedded import EmbeddedPostgres
 from mim.store.committer import PLANNER, STATEMENT
 from mim.store.db import connector

@@ -1,4 +1,7 @@
-"""What a client did and heard, as it happened: :mod:`loadtest.invariants` compares it with others and the database."""
+"""What a client did and heard, as it happened.
+
+:mod:`loadtest.checks.invariants` compares it with others' and with the database.
+"""
 
 from dataclasses import dataclass
 from typing import Any

@@ -15,7 +15,7 @@ records with each other and with the database, and returns a :class:`Verdict`:
 
 Use it from any harness: nothing here knows of a test runner. A record costs one small object a message sent and one
 dictionary entry a message received; checking is linear, but for sorting. For runs of so many messages that this is too
-much, :mod:`loadtest.tally` asks less of each client.
+much, :mod:`loadtest.checks.tally` asks less of each client.
 
     record = Record(user, device)
     connection = record.connects()
@@ -32,8 +32,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from loadtest.record import Record, Sent
-from loadtest.stored import Stored
+from loadtest.checks.record import Record, Sent
+from loadtest.checks.stored import Stored
 
 SHOWN = 10  # violations of one kind that are told in full
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
-from loadtest import plots
-from loadtest.latency import Latencies
-from loadtest.markup import element, html
-from loadtest.report import SHARES, Report, machine, short
-from loadtest.report_plots import plots_of
+from loadtest.reports import plots
+from loadtest.reports.latency import Latencies
+from loadtest.reports.markup import element, html
+from loadtest.reports.report import SHARES, Report, machine, short
+from loadtest.reports.report_plots import plots_of
 from mim import __version__
 
 HERE: Final = Path(__file__).parent

@@ -1,0 +1,1 @@
+"""One part of the server alone, and what it costs."""

@@ -1,0 +1,1 @@
+"""People with phones: who sleep, wake, write and read; and what their phones note."""
