@@ -41,6 +41,7 @@ POSTGRES_MIB: Final = 256.0  # its buffers fill up as tables grow: 128 MiB, and 
 FILES: Final = 16  # descriptors: pools may grow to their size
 DRIFT: Final = 2.0
 MANY: Final = 1000  # deliveries of a quarter; of fewer nothing is said
+CLOSING_S: Final = 1.0
 CLOSED_S: Final = 10.0  # until the server has closed what its clients closed
 
 
@@ -87,14 +88,14 @@ async def soak(
     coming = faults_of(nodes, duration, private=isinstance(run.target, PrivateServer)) if faults else []
     async with run.crews(PeopleCrew, users) as crews:
         await settle_in(run, crews, users, chats, seed)
-        files = await _files(run.target, most=0)
+        files = await _files(run.target)
         await begin(crews, users, seed, 2 * duration + SPARE_S, compress)  # longer than the run, whatever faults take
         quarters, memory = await _quarters(run, crews, duration / QUARTERS, coming)
         await crews.all(PeopleCrew.rest)
         await check(run, crews, in_order=nodes == 1 and not coming)
         await crews.all(PeopleCrew.sleep_all)
         growths = growths_of(quarters, memory, killed=any(fault.startswith("node") for fault in coming))
-        growths.append(Growth("descriptors", files, await _files(run.target, most=files + FILES), files + FILES, ""))
+        growths.append(Growth("descriptors", files, await _files(run.target), files + FILES, ""))
         await crews.all(PeopleCrew.close)
     _tell(run.report, growths)
     if coming:
@@ -152,14 +153,14 @@ async def _break(target: Target, crews: Crews[PeopleCrew], fault: str) -> None:
     await target.start(node)
 
 
-async def _files(target: Target, most: float) -> int:
-    """Descriptors of the server when its clients are gone: it is given a moment to notice."""
+async def _files(target: Target) -> int:
+    """Descriptors of the server when its clients are gone: it is given time to notice, until it closes no more."""
     deadline = time.monotonic() + CLOSED_S
-    least = await target.files()
-    while least > most and time.monotonic() < deadline:
-        await asyncio.sleep(0.5)
-        least = min(least, await target.files())
-    return least
+    before, now = -1, await target.files()
+    while now != before and time.monotonic() < deadline:
+        await asyncio.sleep(CLOSING_S)
+        before, now = now, await target.files()
+    return now
 
 
 def growths_of(quarters: Sequence[Round], memory: Sequence[Memory], *, killed: bool) -> list[Growth]:
