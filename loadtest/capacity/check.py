@@ -163,7 +163,7 @@ async def _check(core: int) -> tuple[Units, Lines]:
         for groups in (Groups(500, 10, 1), Groups(500, 10, BURST), Groups(500, 50, 5), Groups(1000, 1000, 1),
                        Groups(1000, 1000, BURST)):  # fmt: skip
             lines.add(await _group(server, await sitting.now(), groups))
-        lines.add(*await _signals(server, await sitting.now(), 1000.0))
+        lines.add(await _reads(server, await sitting.now(), 1000.0))
         units = await sitting.now()
     async with private(core, 2) as server:
         lines.add(*await _two_nodes(server, units))
@@ -276,15 +276,11 @@ async def _group(server: Target, units: Units, load: Groups) -> Line:
     return Line(load.name, "µs a delivery", predicted, figures["CPU µs/delivery"])
 
 
-async def _signals(server: Target, units: Units, rate: float) -> list[Line]:
+async def _reads(server: Target, units: Units, rate: float) -> Line:
     figures = await _run(server, signals, users=3000, rate=rate)
     together = rate * GATHER_S
     read = units.server_read.of(together) + units.postgres_read.of(together)
-    typing = units.server_typing.of(1) + units.postgres_typing.of(1)
-    return [
-        Line(f"signals: {rate:.0f} READ/s", "µs", read, figures["READ: CPU µs"]),
-        Line(f"signals: {figures['TYPING: a second']:.0f} TYPING/s", "µs", typing, figures["TYPING: CPU µs"]),
-    ]
+    return Line(f"signals: {rate:.0f} READ/s", "µs", read, figures["READ: CPU µs"])
 
 
 async def _idle(core: int) -> list[Line]:
