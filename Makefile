@@ -29,8 +29,8 @@ check: $(DEV_STAMP)  ## lint, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-load: $(LOAD_STAMP)  ## measure a private server: chat, group, idle, login, bytes on the wire
-	for scenario in chat group idle login wire; do $(BIN)/python -m loadtest $$scenario || exit 1; done
+load: $(LOAD_STAMP)  ## measure a private server: chat, group, idle, login, bytes on the wire; ARGS="storm --users 500" chooses
+	$(if $(ARGS),$(BIN)/python -m loadtest $(ARGS),for scenario in chat group idle login wire; do $(BIN)/python -m loadtest $$scenario || exit 1; done)
 
 compare: $(LOAD_STAMP)  ## measure this server and ejabberd by turns, and write the table into docs/performance.md
 	$(BIN)/python -m loadtest compare --page docs/performance.md $(ARGS)
