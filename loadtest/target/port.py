@@ -1,9 +1,9 @@
 """What a server under test offers to the scenarios, and what it used, by part."""
 
 from ssl import SSLContext
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-Address = tuple[str, int]
+Address: TypeAlias = tuple[str, int]
 """(host, port)."""
 
 
@@ -11,8 +11,8 @@ class ServerError(Exception):
     """The server under test cannot be used; the text is a sentence for whoever runs the load test."""
 
 
-class Usage(NamedTuple):
-    """CPU seconds since the start of the processes, by part; 0 for a part that is not there or cannot be seen."""
+class ByPart(NamedTuple):
+    """An amount for each part of an installation; 0 for a part that is not there or cannot be seen."""
 
     server: float
     postgres: float
@@ -20,33 +20,23 @@ class Usage(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Of all processes together."""
+        """Of all parts together."""
         return self.server + self.postgres + self.redis
 
-    def since(self, before: "Usage") -> "Usage":
-        """What was used since an earlier reading."""
-        return Usage(self.server - before.server, self.postgres - before.postgres, self.redis - before.redis)
-
-    def plus(self, other: "Usage") -> "Usage":
-        """Both together."""
-        return Usage(self.server + other.server, self.postgres + other.postgres, self.redis + other.redis)
-
-
-class Memory(NamedTuple):
-    """KiB of resident memory, by part, like :class:`Usage`. What Postgres' processes share counts once."""
-
-    server: float
-    postgres: float
-    redis: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """Of all processes together."""
-        return self.server + self.postgres + self.redis
-
-    def since(self, before: "Memory") -> "Memory":
+    def since(self, before: "ByPart") -> "ByPart":
         """How much it grew since an earlier reading."""
-        return Memory(self.server - before.server, self.postgres - before.postgres, self.redis - before.redis)
+        return ByPart(self.server - before.server, self.postgres - before.postgres, self.redis - before.redis)
+
+    def plus(self, other: "ByPart") -> "ByPart":
+        """Both together."""
+        return ByPart(self.server + other.server, self.postgres + other.postgres, self.redis + other.redis)
+
+
+Usage: TypeAlias = ByPart
+"""CPU seconds since the start of the processes."""
+
+Memory: TypeAlias = ByPart
+"""KiB of resident memory; what Postgres' processes share counts once."""
 
 
 class Target(Protocol):
