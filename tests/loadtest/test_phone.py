@@ -137,3 +137,18 @@ async def test_who_is_turned_away_comes_back_when_told_and_not_before() -> None:
     assert all(later - earlier >= 0.15 for earlier, later in zip(door.at, door.at[1:], strict=False))
     assert phone.refusals["503"] >= 2
     assert not phone.books.breaches.count, "to be turned away breaks no promise"
+
+
+async def test_who_finds_the_server_full_gets_in_when_somebody_leaves(database_url: str) -> None:
+    async with running(database_url, max_connections=1) as server:
+        port = int(server.http.rpartition(":")[2])
+        place = Place(addresses=(("127.0.0.1", port),), secret=SECRET, run="full", numbers=range(2))
+        one, other = PhoneCrew(place).phones.values()
+        one.wake()
+        await one.until_synced()
+        other.wake()
+        await until(lambda: other.refusals["503"])
+        await one.sleep()
+        await other.until_synced()
+        assert not other.books.breaches.count
+        await other.sleep()
