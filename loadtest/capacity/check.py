@@ -20,7 +20,7 @@ from loadtest.capacity.units import Cost, Units
 from loadtest.launch import allow_many_files
 from loadtest.load.client import LoadError
 from loadtest.load.many import first_of
-from loadtest.reports.report import Report, machine
+from loadtest.reports.report import Report, machine, short
 from loadtest.running import leave_core, measure, refuse
 from loadtest.scenarios.chat import chat
 from loadtest.scenarios.group import group
@@ -51,7 +51,7 @@ class Line(NamedTuple):
         return self.predicted / self.measured - 1
 
     def __str__(self) -> str:
-        return f"| `{self.what}` | {self.predicted:.3g} {self.unit} | {self.measured:.3g} | {self.error:+.0%} |"
+        return f"| `{self.what}` | {short(self.predicted)} {self.unit} | {short(self.measured)} | {self.error:+.0%} |"
 
 
 class Lines(list[Line]):
