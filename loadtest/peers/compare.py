@@ -281,7 +281,7 @@ def compare(
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # through every `finally`
         found.versions = await ejabberd.versions()
         await run(chosen, rounds, core, found)
-        if page is not None:
+        if page is not None and not only:  # a part is no table
             write(found, page)
 
     try:
