@@ -14,7 +14,8 @@ from loadtest.load.crew import Crew, Place, Snapshot
 from loadtest.load.crews import Crews
 from loadtest.load.many import few_at_a_time, wait_until
 from loadtest.phones.books import Account, merged
-from loadtest.phones.phone import Line, Phone
+from loadtest.phones.line import Line
+from loadtest.phones.phone import Phone
 from loadtest.phones.plan import Chat
 from loadtest.reports.latency import Latencies
 from loadtest.running import Run

@@ -10,11 +10,7 @@ same in all processes of a machine, and a message that waits for its phone to co
 """
 
 import asyncio
-import json
-import os
 import random
-import socket
-import struct
 import time
 from array import array
 from collections import Counter, deque
@@ -22,10 +18,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
-import msgpack
-
-from loadtest.load.client import ACK, BINARY, BYE, CHAT, ERROR, MSG, NACK, READY, RESULT, SYNCED, Client, LoadError
+from loadtest.load.client import ACK, BYE, CHAT, ERROR, MSG, NACK, READY, RESULT, SYNCED, LoadError
 from loadtest.phones.books import Books
+from loadtest.phones.line import Line
 
 SEND: Final = 2
 READ: Final = 3
@@ -37,7 +32,6 @@ CHANGE: Final = 19
 
 AGAIN: Final = frozenset({"unavailable", "rate_limited"})  # to be tried once more, after a while
 COME_BACK: Final = frozenset({"shutting_down", "moved", "slow", "no_ping", "half_open"})  # 40xx of proto/codes.md
-TURNED_AWAY: Final = frozenset({429, 503})
 WINDOW: Final = 100  # unanswered SENDs; the server allows more
 PAGE: Final = 200
 PING_S: Final = 240
@@ -50,7 +44,6 @@ HANG_UP_S: Final = 5.0
 BACK_OFF_S: Final = 0.5
 MOST_BACK_OFF_S: Final = 60.0
 DUE_DIGITS: Final = 15
-RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 OPTIONS: Final = "recv=1&os=android&app=1.0.0"
 
 
@@ -62,77 +55,6 @@ def text_of(due_ns: int, size: int) -> str:
 def due_of(text: str) -> int:
     """When the message with this text was due."""
     return int(text[:DUE_DIGITS], 16)
-
-
-class Line(Client):
-    """One connection of a phone, which hears everything that comes."""
-
-    def __init__(self, phone: "Phone") -> None:
-        super().__init__()
-        self._phone = phone
-        self.refusal = ""  # how the upgrade was answered, if not with 101
-        self.retry_after_s: float | None = None
-        self.code = ""  # of BYE
-        self.is_over = False  # hung up by this side: what still comes is not heard
-        self.counted = 0  # MSG and CHANGE frames
-        self.told = 0  # of them by RECV
-        self.told_at = self.pinged_at = time.monotonic()
-
-    def _take_upgrade(self, data: bytes, end: int) -> int:
-        if b" 101 " not in data[:16]:
-            status, body = int(data[9:12]), data[end + 4 :]
-            self.refusal = str(status)
-            try:
-                self.retry_after_s = json.loads(body).get("retry_after", 0) / 1000
-            except ValueError:  # without a body, or not all of it in one piece
-                self.retry_after_s = None
-            if status not in TURNED_AWAY:
-                self._phone.books.says("answers agree with each other", f"the upgrade was answered {status}")
-            self.hang_up()
-        self._upgraded = True
-        return end + 4 if not self.refusal else len(data)
-
-    def _take(self, data: bytes, start: int, end: int, header: int) -> None:
-        if data[start - header] == BINARY and not self.is_over:
-            frame = msgpack.unpackb(data[start:end], strict_map_key=False)
-            if (hear := HEARD.get(frame[0])) is not None:
-                hear(self._phone, self, frame)
-
-    def write(self, *frame: Any) -> int:
-        """Send a frame; one on a connection that has just broken is lost like one on its way."""
-        return 0 if self._transport.is_closing() else super().write(*frame)
-
-    def answer(self, ref: int, value: Any, failure: str = "") -> bool:
-        """Give a waiting request its answer; False when none waits."""
-        waiting = self._answers.pop(ref, None)
-        if waiting is None or waiting.done():
-            return False
-        if failure:
-            waiting.set_exception(LoadError(failure))
-        else:
-            waiting.set_result(value)
-        return True
-
-    async def ask(self, op: int, *fields: Any) -> Any:
-        """A request; its RESULT. Raises LoadError."""
-        self._ref += 1
-        answer = self._answers[self._ref] = asyncio.get_running_loop().create_future()
-        self.write(op, self._ref, *fields)
-        return await asyncio.wait_for(answer, OPEN_S)
-
-    def abort(self) -> None:
-        """Close at once, whatever was not sent yet."""
-        self._transport.abort()
-
-    def hang_up(self, *, reset: bool = False) -> None:
-        """Close; with `reset` as a phone does that loses its network, not with the farewell of TCP."""
-        self.is_over = True
-        if not reset:
-            self._transport.close()
-            return
-        with socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno())) as same:
-            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self._transport.abort()
 
 
 class Outgoing:
@@ -367,6 +289,15 @@ class Phone:
             line.write(SEND, cid, out.chat, out.text)
 
     # -- what it hears ---------------------------------------------------------------------
+
+    def hears(self, line: Line, frame: list[Any]) -> None:
+        """A frame came."""
+        if (hear := HEARD.get(frame[0])) is not None:
+            hear(self, line, frame)
+
+    def is_refused(self, status: int) -> None:
+        """An upgrade was answered otherwise than by letting in or turning away."""
+        self.books.says("answers agree with each other", f"the upgrade was answered {status}")
 
     def _hears_ready(self, line: Line, frame: list[Any]) -> None:
         line.session = frame[2]

@@ -11,7 +11,8 @@ import pytest
 from loadtest.load.crew import Place
 from loadtest.phones.books import merged
 from loadtest.phones.crew import PhoneCrew
-from loadtest.phones.phone import Line, Phone, due_of, text_of
+from loadtest.phones.line import Line
+from loadtest.phones.phone import Phone, due_of, text_of
 from loadtest.phones.plan import DIRECT, Chat
 from tests.harness import SECRET, RunningServer, running, until
 
