@@ -16,7 +16,9 @@ Ca = Annotated[
     str | None,
     typer.Option("--ca", metavar="FILE", help="PEM certificates to trust as well, for https URLs."),
 ]
-Processes = Annotated[int, typer.Option(min=1, max=64, help="Load processes that share the users.")]
+Processes = Annotated[
+    int, typer.Option(min=0, max=64, help="Load processes that share the users; 0: none, they are in this one.")
+]
 Folder = Annotated[
     str | None, typer.Option("--report", metavar="DIR", help="Write a page with plots, and the JSON lines, into DIR.")
 ]

@@ -105,9 +105,9 @@ def _point(last: Progress, now: Progress, took_s: float, cpu_before: dict[str, f
     return Point(
         t_s=0.0,
         connected=now.connected,
-        sent=(now.sent - last.sent) / took_s,
-        acked=(now.acked - last.acked) / took_s,
-        delivered=(now.heard - last.heard) / took_s,
+        sent=max(0, now.sent - last.sent) / took_s,  # less than before when other clients have taken over
+        acked=max(0, now.acked - last.acked) / took_s,
+        delivered=max(0, now.heard - last.heard) / took_s,
         errors=now.errors,
         p50_ms=times.percentile(0.5),
         p99_ms=times.percentile(0.99),

@@ -15,6 +15,7 @@ import os
 import secrets
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -130,6 +131,9 @@ def start(
         refuse("not done within its bound of time")
     except* (ServerError, LoadError, OSError) as group:  # one by one, or several of the clients at once
         refuse(str(first_of(group)) or type(first_of(group)).__name__)
+    except* Exception as group:  # noqa: BLE001 - 1, which Python would end with, is for broken promises
+        traceback.print_exception(group)
+        refuse("a mistake in the load test itself, see above; nothing is said about the server")
 
 
 async def measure(

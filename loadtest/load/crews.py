@@ -1,11 +1,14 @@
-"""Several crews, each in a load process of its own; or one, in this process.
+"""Crews, each in a load process of its own.
 
-    async with crews(TrafficCrew, place, users, processes) as all_crews:
+    async with crews(TrafficCrew, place, processes) as all_crews:
         await all_crews.all(TrafficCrew.connect)
 
-One process carries some 10,000 connections and fills one core. More of them spread over the cores that the server
-leaves, and over each process's open files. A crew's process ends with this one, whatever ends it: its standard input,
-through which it is told what to do, is then closed.
+This process only looks at them and at the server's, once a second. That takes some milliseconds, which would be added
+to the latency of a message if its clients were here.
+
+A load process carries some 10,000 connections and fills one core. More of them spread over the cores that the server
+leaves, and over each process's open files. It ends with this one, whatever ends that: its standard input, through which
+it is told what to do, is then closed.
 """
 
 import asyncio
@@ -159,10 +162,10 @@ async def read_message(stream: asyncio.StreamReader) -> Any | None:
 
 @asynccontextmanager
 async def crews(kind: type[C], place: Place, processes: int) -> AsyncIterator[Crews[C]]:
-    """`processes` crews that share the users of `place`."""
+    """`processes` crews that share the users of `place`; with 0 one crew, in this process, for tests and profilers."""
     members: list[Member] = []
     try:
-        if processes == 1:
+        if processes == 0:
             members.append(Here(kind(place)))
         else:
             for part in (replace(place, numbers=numbers) for numbers in shares(place.numbers, processes)):

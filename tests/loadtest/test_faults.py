@@ -81,7 +81,7 @@ def port_of(server: RunningServer) -> int:
 
 
 async def run_through(
-    server: RunningServer, fault: Fault, work: Any, options: dict[str, Any], processes: int = 1
+    server: RunningServer, fault: Fault, work: Any, options: dict[str, Any], processes: int = 0
 ) -> Report:
     async with FrameProxy(port_of(server), fault) as proxy:
         return await measure(work.work, options, Unmeasured(proxy.port), processes)

@@ -65,7 +65,7 @@ def test_what_fails_is_what_there_is(nodes: int, private: bool, duration_s: floa
 async def test_nothing_is_lost_when_a_node_is_killed_and_phones_lose_their_network() -> None:
     options = {"users": 20, "chats": 6, "duration": 4.0, "compress": 200.0, "seed": 3, "faults": True}
     async with private(CORE) as server:
-        report: Report = await measure(soak.soak.work, options, server)  # type: ignore[attr-defined]
+        report: Report = await measure(soak.soak.work, options, server, processes=0)  # type: ignore[attr-defined]
     assert not report.violations
     assert report.notes[-1] == "faults: node 0, phones"
     assert sum(figures["refusals and lost connections"] for figures in report.rounds) > 0
