@@ -169,7 +169,7 @@ async def _all_heard(crews: Crews[RoverCrew], acked: int) -> int:
     """Messages that were heard, once all are that were acknowledged, or it took too long: what another node stored
     comes by the bus, and so after its ACK."""
     deadline = time.monotonic() + HEARD_S
-    while (heard := sum(await crews.all(RoverCrew.heard))) < acked and time.monotonic() < deadline:
+    while (heard := sum(await crews.all(RoverCrew.heard))) < acked and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     return heard
 
