@@ -56,7 +56,7 @@ log = structlog.get_logger("mim.app")
 REVIVE_EVERY_S = 5.0  # each look starts a program
 LAST_COMMITS_S = 2.0
 PUSH_POOL = 4  # connections: a fan-out of notifications takes none of those that people wait for
-SESSION_POOL = 3  # connections: who comes in, who resumes, who is told everything; many in one query, by key
+SESSION_POOL = 4  # connections, by key: who comes in, who resumes, who is told everything; watermarks; who types
 PART_CLOSE_S = 3.0
 POOL_CLOSE_S = 5.0
 PUSH_POOL_CLOSE_S = 1.0
@@ -192,7 +192,7 @@ def _build(
     context = Context(
         settings=settings, clock=clock, pool=pool, sessions=sessions, bus=bus, publisher=publisher, committer=committer,
         dispatches=dispatches, push=push, identity=identity, sending=sending,
-        reading=Reading(pool, publisher, clock), typing=TypingSignals(pool, publisher, clock),
+        reading=Reading(sessions, publisher, clock), typing=TypingSignals(sessions, publisher, clock),
         finds=RateLimiter(settings.find_per_hour / 3600, settings.find_per_hour),
     )  # fmt: skip
     recovery = Recovery(connector(url), bus, push, dispatches, clock)

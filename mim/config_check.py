@@ -20,7 +20,7 @@ NO_SETTINGS = ("MIM_CONFIG",)  # MIM_ variables that are read elsewhere
 NO_SETTINGS_PREFIX = "MIM_TEST_"
 FILES = ("tls_certificate", "tls_key", "push_ca", "push_apns_key", "push_apns_certificate", "push_fcm_credentials")
 
-BESIDES_POOL = 9  # connections of a node: its committer's, the one that holds its locks, those of push and sessions
+BESIDES_POOL = 10  # connections of a node: its committer's, the one that holds its locks, those of push and sessions
 EMBEDDED_CONNECTIONS = 90  # of the 100 that mim/embedded.py allows, some are the superuser's and the commands'
 
 

@@ -65,7 +65,7 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("tls_key = 'k'", r"The settings do not fit together: tls_certificate and tls_key go together: .*\."),
         ("tls_key = 'k'\ntls_certificate = '.'", r"tls_key names 'k', which cannot be read; correct the path.*"),
         ("workers = 0", r"workers in mim\.toml should be greater than or equal to 1 \(Processes that serve .*\)"),
-        ("workers = 12", r"workers: 12 of them with a database_pool of 8 want 221 connections, the embedded .*"),
+        ("workers = 12", r"workers: 12 of them with a database_pool of 8 want 234 connections, the embedded .*"),
         (f"database_url = 'mysql://{SECRET}'", r"database_url in mim\.toml must begin with postgresql://.*"),
     ],
 )

@@ -6,6 +6,7 @@ from loadtest.checks.invariants import check
 from loadtest.checks.stored import read_stored
 from tests.faults.crowd import crowd, new_seed
 from tests.faults.process import ServerProcess
+from tests.harness import until
 
 SENDERS = 200
 BEFORE = 1500  # messages that are acknowledged before each blow
@@ -18,13 +19,14 @@ async def test_kill_9_in_the_middle_of_200_senders(processes: Callable[..., Serv
     async with crowd(lambda: [server.ws], SENDERS, new_seed()) as people:
         people.starts_talking()
         await people.talks_on(BEFORE)
+        await until(lambda: any(client.record.unacknowledged for client in people.clients))  # all ACKs may come at once
         server.kill()
         assert server.postgres_pids(), "its Postgres outlives the server"
         in_doubt = {(client.record.device, cid) for client in people.clients for cid in client.record.unacknowledged}
         left = await read_stored(server.database_url)
         untold = in_doubt & {(row.device, row.cid) for rows in left.messages.values() for row in rows}
-        print(f"{len(in_doubt)} messages in doubt, {len(untold)} of them stored")
         assert in_doubt, "nobody was sending"
+        print(f"{len(in_doubt)} messages in doubt, {len(untold)} of them stored")
         await server.start()
         await people.talks_on(BEFORE)
 
