@@ -55,7 +55,7 @@ log = structlog.get_logger("mim.app")
 
 REVIVE_EVERY_S = 5.0  # each look starts a program
 LAST_COMMITS_S = 2.0
-PUSH_POOL = 4  # connections: a fan-out of notifications takes none of those that people wait for
+PUSH_POOL = 4  # connections, by key: a fan-out of notifications, and indexing, take none that people wait for
 SESSION_POOL = 4  # connections, by key: who comes in, who resumes, who is told everything; watermarks; who types
 PART_CLOSE_S = 3.0
 POOL_CLOSE_S = 5.0
@@ -196,7 +196,7 @@ def _build(
         finds=RateLimiter(settings.find_per_hour / 3600, settings.find_per_hour),
     )  # fmt: skip
     recovery = Recovery(connector(url), bus, push, dispatches, clock)
-    indexer = Indexer(pool, sending.full_blocks, clock)
+    indexer = Indexer(push_pool, sending.full_blocks, clock)
     return Node(context, Gateway(context, hub, recovery), hub, recovery, push, indexer)
 
 

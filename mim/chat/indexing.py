@@ -49,9 +49,11 @@ class Indexer:
                 chat = self._due.pop()
                 started = self._clock.monotonic()
                 try:
-                    if await search.index_block(self._pool, chat):
+                    left = await search.index_block(self._pool, chat)
+                    if left is not None:
                         BLOCKS.inc()
-                        self._due.add(chat)
+                        if left >= search.BLOCK:
+                            self._due.add(chat)
                 except UNAVAILABLE as exc:
                     log.warning("storage is away", error=type(exc).__name__)
                     self._due.add(chat)

@@ -9,7 +9,7 @@ tail that is not indexed yet.
 """
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -36,19 +36,21 @@ def grams(texts: Iterable[str]) -> list[int]:
     )
 
 
-async def index_block(db: Pool, chat: int) -> bool:
-    """Index the next full block of a chat; False when none is left to do."""
+async def index_block(db: Pool, chat: int) -> int | None:
+    """Index the next full block of a chat. Returns how many messages are left to index, None when no block was full."""
     async with db.acquire() as conn, conn.transaction():
         await lock_texts(conn, chat)
-        row: Any = await conn.fetchrow(
-            """select c.head, (select coalesce(max(last_seq), 0) from search_block where chat_id = c.id) as last
-               from chat c where c.id = $1""",
-            chat,
-        )
-        if row is None or row["head"] < row["last"] + BLOCK:
-            return False
-        await _write_block(conn, chat, row["last"] + 1)
-        return True
+        rows = await conn.fetch(
+            """with done as (select coalesce(max(last_seq), 0) as last from search_block where chat_id = $1)
+               select m.seq, m.at, m.text, (select head from chat where id = $1) as head
+               from done join message m on m.chat_id = $1 and m.seq between done.last + 1 and done.last + $2
+               order by m.seq""",
+            chat, BLOCK,
+        )  # fmt: skip
+        if len(rows) < BLOCK:
+            return None
+        await _write_block(conn, chat, rows)
+        return int(rows[-1]["head"] - rows[-1]["seq"])
 
 
 async def lock_texts(conn: Connection, chat: int) -> None:
@@ -64,22 +66,19 @@ async def reindex(conn: Connection, chat: int, seq: int) -> None:
         seq,
     )
     if first is not None:
-        await _write_block(conn, chat, first)
+        rows = await conn.fetch(
+            "select seq, at, text from message where chat_id = $1 and seq between $2 and $3 order by seq",
+            chat, first, first + BLOCK - 1,
+        )  # fmt: skip
+        await _write_block(conn, chat, rows)
 
 
-async def _write_block(conn: Connection, chat: int, first: int) -> None:
-    last = first + BLOCK - 1
-    rows = await conn.fetch(
-        "select at, text from message where chat_id = $1 and seq between $2 and $3 order by seq",
-        chat,
-        first,
-        last,
-    )
+async def _write_block(conn: Connection, chat: int, rows: Sequence[Any]) -> None:
     await conn.execute(
         """insert into search_block (chat_id, first_seq, last_seq, first_at, last_at, grams) values ($1, $2, $3,
         $4, $5, $6)
            on conflict (chat_id, first_seq) do update set grams = excluded.grams""",
-        chat, first, last, rows[0]["at"], rows[-1]["at"], grams(row["text"] for row in rows),
+        chat, rows[0]["seq"], rows[-1]["seq"], rows[0]["at"], rows[-1]["at"], grams(row["text"] for row in rows),
     )  # fmt: skip
 
 
