@@ -52,9 +52,9 @@ class Units(NamedTuple):
     server_typing: Annotated[Cost, "µs", "a TYPING passed on", SIGNALS] = Cost(100)
     postgres_typing: Annotated[Cost, "µs", "whose chat it is", SIGNALS] = Cost(45)
     server_login: Annotated[Cost, "µs", "a phone that comes back, with its cursor, up to SYNCED, and goes", LOGIN] = (
-        Cost(1100)
+        Cost(420)
     )
-    postgres_login: Annotated[Cost, "µs", "what is read for it", LOGIN] = Cost(300)
+    postgres_login: Annotated[Cost, "µs", "what is read for it", LOGIN] = Cost(175)
     keep_alive: Annotated[Cost, "µs", "a PING answered", IDLE] = Cost(25)
     server_push: Annotated[Cost, "µs", "a notification planned and sent to APNs", PUSH] = Cost(104)
     postgres_push: Annotated[Cost, "µs", "its place in the outbox", PUSH] = Cost(73)
