@@ -6,7 +6,7 @@ whose it is.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -40,14 +40,25 @@ class Figures(Collector):
             yield family
 
     def register(self, registry: CollectorRegistry = REGISTRY) -> None:
-        """Show these figures at /metrics, unless another node of this process shows its own."""
-        with suppress(ValueError):
-            registry.register(self)
+        """Show these figures at /metrics, in the place of those of a node that this process has already."""
+        shown = _SHOWN.setdefault(registry, [])
+        if shown:
+            registry.unregister(shown[-1])
+        registry.register(self)
+        shown.append(self)
 
     def unregister(self, registry: CollectorRegistry = REGISTRY) -> None:
-        """Show them no more."""
-        with suppress(KeyError):
-            registry.unregister(self)
+        """Show them no more, and again those in whose place they were."""
+        shown = _SHOWN.get(registry, [])
+        if self not in shown:
+            return
+        registry.unregister(shown[-1])
+        shown.remove(self)
+        if shown:
+            registry.register(shown[-1])
+
+
+_SHOWN: Final[dict[CollectorRegistry, list[Figures]]] = {}
 
 
 class Family(Struct, array_like=True):

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from mim.metrics import decode_families, encode_families, own_families, render_merged
+from mim.metrics import Figures, decode_families, encode_families, own_families, render_merged
 
 
 def registry(messages: int, seconds: float) -> CollectorRegistry:
@@ -50,3 +50,26 @@ def test_a_worker_that_reaches_nobody_tells_of_itself() -> None:
     told = samples(render_merged({"1": own_families(registry(3, 0.05))}, {}))
     assert told["mim_worker_up worker=1"] == 1
     assert told["mim_sessions worker=1"] == 1.5
+
+
+def test_the_newest_node_of_a_process_shows_its_figures_until_it_ends() -> None:
+    made = CollectorRegistry()
+
+    def figures(sessions: float) -> Figures:
+        node = Figures()
+        node.gauge("mim_sessions", "Sessions.", lambda: sessions)
+        node.register(made)
+        return node
+
+    def shown() -> list[float]:
+        return [sample.value for metric in made.collect() for sample in metric.samples]
+
+    first, second, third = figures(1), figures(2), figures(3)
+    assert shown() == [3]
+    second.unregister(made)
+    assert shown() == [3]
+    third.unregister(made)
+    assert shown() == [1]
+    first.unregister(made)
+    first.unregister(made)
+    assert shown() == []
