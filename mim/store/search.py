@@ -2,10 +2,8 @@
 
 A text is found through its bigrams, pairs of neighbouring characters, so a word of two Korean syllables is one entry
 of the index. To cost the hot path nothing, messages are indexed later and in blocks of 64: a row of `search_block`
-holds
-the hashed bigrams of all texts in it. A search reads the blocks that hold every bigram of the query, checks the
-texts, and reads the short
-tail that is not indexed yet.
+holds the hashed bigrams of all texts in it. A search reads the blocks that hold every bigram of the query, checks the
+texts, and reads the short tail that is not indexed yet.
 """
 
 import unicodedata
