@@ -29,8 +29,8 @@ USERS_AND_CHATS: Final = (
     "insert into account (sub, created) select 'u' || n, 0 from generate_series(1, $1::int) n",
     """insert into chat (kind, members, low, high, active, touched, created)
        select 1, 2, 2 * n - 1, 2 * n, 0, '1', 0 from generate_series(1, $1::int / 2) n""",
-    """insert into member (chat_id, user_id, first_seq, read_seq, joined, join_rev, touched)
-       select (n + 1) / 2, n, 1, 0, 0, 0, '1' from generate_series(1, $1::int) n""",
+    """insert into member (chat_id, user_id, first_seq, read_seq, joined, join_rev, touched, direct)
+       select (n + 1) / 2, n, 1, 0, 0, 0, '1', true from generate_series(1, $1::int) n""",
 )
 
 
