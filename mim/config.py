@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     # Where things are kept
     data_dir: Path = Field(Path("data"), description="Folder of the embedded Postgres and of a private Redis.")
     database_url: SecretStr | None = Field(None, description="postgresql://... of an own Postgres; none: embedded.")
-    database_pool: PositiveInt = Field(8, description="Connections for queries; a node holds ten more, for commits, sessions, push and its locks.")
+    database_pool: PositiveInt = Field(
+        8, description="Connections for queries; a node holds ten more, for commits, sessions, push and its locks."
+    )
     redis_url: SecretStr | None = Field(
         None, description="redis://... that connects nodes; none: one machine, and a private one for its workers."
     )
