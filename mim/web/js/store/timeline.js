@@ -4,7 +4,7 @@
 import { all, range, seqs } from './database.js';
 
 const PAGE = 100;
-const KEEP = 3000;
+const KEEP = 30; // pages
 const RETRY_MS = 1500;
 
 export class Timeline {
@@ -13,7 +13,7 @@ export class Timeline {
     Object.assign(this, { engine, chat, changed });
     this.messages = new Map(); // seq → message
     this.lines = new Map(); // after → changes that show as lines, by rev
-    this.read = new Set(); // pages that were read from the database
+    this.read = new Set(); // pages that were read from the database, the one needed last at the end
     this.busy = new Set(); // pages being fetched
     this.failed = new Map(); // page → when to try again
     this.off = [
@@ -64,9 +64,16 @@ export class Timeline {
     for (let page = Math.floor(Math.max(low, record.first) / PAGE); page <= Math.floor(Math.min(high, record.head) / PAGE); page++) {
       pages.push(page);
     }
-    await Promise.all(pages.filter((page) => !this.read.has(page)).map((page) => this.#load(page)));
-    this.#forget(low, high);
-    await Promise.all(pages.map((page) => this.#fetch(page)));
+    await Promise.all(pages.filter((page) => !this.#again(page)).map((page) => this.#load(page)));
+    this.#forget();
+    await Promise.all(pages.filter((page) => this.read.has(page)).map((page) => this.#fetch(page)));
+  }
+
+  /** Whether a page is here; it is then the last one to be forgotten. */
+  #again(page) {
+    const here = this.read.delete(page);
+    if (here) this.read.add(page);
+    return here;
   }
 
   async #load(page) {
@@ -75,7 +82,7 @@ export class Timeline {
     const [messages, lines] = await Promise.all([
       all(this.engine.db, 'messages', seqs(this.chat, low, high)),
       all(this.engine.db, 'lines', range(this.chat, low, high))]);
-    if (this.closed) return;
+    if (this.closed || !this.read.has(page)) return;
     for (const message of messages) if (!this.messages.has(message.seq)) this.messages.set(message.seq, message);
     for (const line of lines) this.#lineQuietly(line);
     this.changed();
@@ -123,11 +130,10 @@ export class Timeline {
     this.failed.set(page, Date.now() + RETRY_MS);
   }
 
-  /** Let go of pages far from what is looked at. */
-  #forget(low, high) {
-    if (this.messages.size <= KEEP) return;
+  /** Let go of the pages that nobody needed for longest: who ended a slow read may long be looking elsewhere. */
+  #forget() {
     for (const page of this.read) {
-      if ((page + 1) * PAGE > low - KEEP / 3 && page * PAGE < high + KEEP / 3) continue;
+      if (this.read.size <= KEEP) return;
       this.read.delete(page);
       for (let seq = page * PAGE; seq < (page + 1) * PAGE; seq++) this.messages.delete(seq);
     }
