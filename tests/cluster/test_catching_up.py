@@ -138,7 +138,8 @@ async def test_a_membership_that_changed_while_redis_was_away_is_kept(
     await until(lambda: is_whole(one, two))
     await mina.sends(club, "for those inside")
     await hana.gets(MSG, club, 2)
-    assert not [frame for frame in await jun.settles() if frame[0] == MSG]
+    heard = [frame[5] for frame in await jun.settles() if frame[0] == MSG]
+    assert set(heard) <= {"before"}  # which a node that listened late to the group tells once more
 
 
 async def test_a_device_revoked_while_redis_was_away_is_signed_out(
