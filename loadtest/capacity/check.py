@@ -34,6 +34,7 @@ CPU: Final = "CPU µs/message"
 SERVER: Final = "  of it server µs"
 POSTGRES: Final = "  of it Postgres µs"
 REDIS: Final = "  of it Redis µs"
+READ_RATES: Final = (200.0, 3000.0)
 BURST: Final = 10  # unanswered messages of a sender, which come and are answered together
 
 
@@ -163,7 +164,8 @@ async def _check(core: int) -> tuple[Units, Lines]:
         for groups in (Groups(500, 10, 1), Groups(500, 10, BURST), Groups(500, 50, 5), Groups(1000, 1000, 1),
                        Groups(1000, 1000, BURST)):  # fmt: skip
             lines.add(await _group(server, await sitting.now(), groups))
-        lines.add(await _reads(server, await sitting.now(), 1000.0))
+        for rate in (500.0, 1000.0):
+            lines.add(await _reads(server, await sitting.now(), rate))
         units = await sitting.now()
     async with private(core, 2) as server:
         lines.add(*await _two_nodes(server, units))
@@ -200,7 +202,21 @@ async def _calibrated(server: Target) -> Units:
     write = max(0.0, alone - together) / (1 - 1 / BURST)
     delivery = Cost(alone - write, write)
     message = Cost(eachs[SERVER] - delivery.of(1), calls[SERVER])
-    return units._replace(server_delivery=delivery, server_message=message)
+    read = await _read_costs(server)
+    return units._replace(
+        server_delivery=delivery, server_message=message, server_read=read[SERVER], postgres_read=read[POSTGRES]
+    )
+
+
+async def _read_costs(server: Target) -> dict[str, Cost]:
+    """Of a READ, from few and from many a second."""
+    few, many = [await _run(server, signals, users=3000, rate=rate) for rate in READ_RATES]
+    batches = [rate * GATHER_S for rate in READ_RATES]
+    costs = {}
+    for part, name in ((SERVER, "READ: of it server µs"), (POSTGRES, "READ: of it Postgres µs")):
+        batch = (few[name] - many[name]) / (1 / batches[0] - 1 / batches[1])
+        costs[part] = Cost(many[name] - batch / batches[1], batch)
+    return costs
 
 
 async def _delivery(server: Target, units: Units, load: "Groups") -> float:

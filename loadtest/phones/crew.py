@@ -152,14 +152,14 @@ class PhoneCrew(Crew):
         phones = self.phones.values()
         ack_times, delivery_times = Latencies(), Latencies()
         for phone in self.timed():
-            ack_times.extend(phone.ack_times)
+            ack_times.extend(phone.outbox.ack_times)
             delivery_times.extend(phone.delivery_times)
         for phone in phones:
-            phone.ack_times, phone.delivery_times = array("d"), array("d")
+            phone.outbox.ack_times, phone.delivery_times = array("d"), array("d")
         return Snapshot(
             connected=sum(phone.is_synced for phone in phones),
-            sent=sum(phone.sent for phone in phones),
-            acked=sum(phone.acked for phone in phones),
+            sent=sum(phone.outbox.sent for phone in phones),
+            acked=sum(phone.outbox.acked for phone in phones),
             heard=sum(phone.heard for phone in phones),
             errors=sum(phone.refusals.total() + phone.books.breaches.count["said"] for phone in phones),
             ack_times=ack_times,
@@ -188,7 +188,7 @@ class PhoneCrew(Crew):
                     if not phone.books.differs(states):
                         break
                 await asyncio.sleep(LOOK_S)
-            for out in phone.outbox.values():
+            for out in phone.outbox:
                 where = f"chat {out.chat}: a message without an answer, sent {out.tries} times"
                 phone.books.says("every message is acknowledged in the end", where)
             if states is None:

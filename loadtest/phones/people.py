@@ -18,7 +18,8 @@ import httpx
 from loadtest.load.crew import Place
 from loadtest.load.crews import Crews
 from loadtest.phones.crew import PhoneCrew, gather
-from loadtest.phones.phone import Phone, text_of
+from loadtest.phones.outbox import text_of
+from loadtest.phones.phone import Phone
 from loadtest.phones.plan import Do, Event, Plan, chats_of
 from loadtest.reports.latency import Latencies
 from loadtest.running import Run

@@ -1,19 +1,16 @@
 """A phone: the one device of one user, over all of its connections.
 
-It does what proto/ asks of a client. It keeps its cids, sends again after a reconnect what has no answer yet, resumes
-with its cursor, fetches what a resume left out, says RECV, READ and TYPING, keeps its promise of PING, and comes back
-after a lost connection with back-off, not before the time that BYE or a refused upgrade named. It sleeps (hangs up) and
-wakes. What it sees goes to its :class:`~loadtest.phones.books.Books`, which judge it at the end.
-
-A message carries the time at which it was due, so that whoever hears it live can tell how late it is: the clock is the
-same in all processes of a machine, and a message that waits for its phone to connect is late from then on.
+It does what proto/ asks of a client. It sends again after a reconnect what has no answer yet, resumes with its cursor,
+fetches what a resume left out, says RECV, READ and TYPING, keeps its promise of PING, and comes back after a lost
+connection with back-off, not before the time that BYE or a refused upgrade named. It sleeps (hangs up) and wakes. What
+it sees goes to its :class:`~loadtest.phones.books.Books`, which judge it at the end.
 """
 
 import asyncio
 import random
 import time
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
@@ -21,8 +18,8 @@ from typing import Any, Final
 from loadtest.load.client import ACK, BYE, CHAT, ERROR, MSG, NACK, READY, RESULT, SYNCED, LoadError
 from loadtest.phones.books import Books
 from loadtest.phones.line import Line
+from loadtest.phones.outbox import AGAIN, Outbox, due_of
 
-SEND: Final = 2
 READ: Final = 3
 TYPING: Final = 4
 RECV: Final = 5
@@ -30,46 +27,17 @@ FETCH: Final = 6
 PING: Final = 8
 CHANGE: Final = 19
 
-AGAIN: Final = frozenset({"unavailable", "rate_limited"})  # to be tried once more, after a while
 COME_BACK: Final = frozenset({"shutting_down", "moved", "slow", "no_ping", "half_open"})  # 40xx of proto/codes.md
-WINDOW: Final = 100  # unanswered SENDs; the server allows more
 PAGE: Final = 200
 PING_S: Final = 240
 RECV_S: Final = 1.0  # at the next look; the protocol asks for 2 s
 RECV_FRAMES: Final = 32
 KEPT_S: Final = 3.0  # after which a READ on a connection that lives on is stored, or was refused
 OPEN_S: Final = 60.0  # within which a connection is SYNCED, or given up
-ANSWER_S: Final = 30.0  # within which a SEND is answered while its connection lives
 HANG_UP_S: Final = 5.0
 BACK_OFF_S: Final = 0.5
 MOST_BACK_OFF_S: Final = 60.0
-DUE_DIGITS: Final = 15
 OPTIONS: Final = "recv=1&os=android&app=1.0.0"
-
-
-def text_of(due_ns: int, size: int) -> str:
-    """A text of `size` characters, 16 at least, that tells when it was due (perf_counter_ns)."""
-    return f"{due_ns:0{DUE_DIGITS}x} ".ljust(size, "가")
-
-
-def due_of(text: str) -> int:
-    """When the message with this text was due."""
-    return int(text[:DUE_DIGITS], 16)
-
-
-class Outgoing:
-    """A message without its answer."""
-
-    __slots__ = ("chat", "due_ns", "is_told", "line", "sent_at", "text", "tries")
-
-    def __init__(self, chat: int, text: str, due_ns: int) -> None:
-        self.chat = chat
-        self.text = text
-        self.due_ns = due_ns
-        self.tries = 0
-        self.line: Line | None = None
-        self.sent_at = 0.0
-        self.is_told = False  # that it has no answer
 
 
 Reach = Callable[[int, Callable[[], Line]], Awaitable[Line]]
@@ -85,23 +53,18 @@ class Phone:
         self.books = Books(number)
         self.cursor = ""
         self.line: Line | None = None  # while READY
-        self.outbox: dict[int, Outgoing] = {}
         self.refusals: Counter[str] = Counter()  # by what the server or the network said
-        self.ack_times = array("d")  # seconds from due to ACK
-        self.delivery_times = array("d")  # and to hearing it live
+        self.outbox = Outbox(self.books, self.refusals)
+        self.delivery_times = array("d")  # seconds from due to hearing it live
         self.synced_at = 0.0
         self.syncs = 0  # connections that came to SYNCED
-        self.sent = self.acked = self.heard = 0  # SEND, ACK and MSG frames
+        self.heard = 0  # MSG frames
         self.typings = self.reads = 0
         self.is_synced = False
         self.on_message: Callable[[Phone, int, int, str], None] | None = None  # live: chat, seq, text
         self._token = token
         self._reach = reach
         self._random = random.Random(f"{seed}/phone/{number}")  # noqa: S311
-        self._cid = 0
-        self._on_way = 0
-        self._unsent: deque[int] = deque()
-        self._acked_again: dict[int, int] = {}  # cid: seq of messages that were sent more than once
         self._fetching: set[int] = set()
         self._reads: dict[int, tuple[int, float]] = {}  # chat: seq that was read, and when it was said, of late
         self._stay: asyncio.Task[None] | None = None
@@ -208,9 +171,8 @@ class Phone:
     def _leave(self, line: Line) -> None:
         self.books.ends()
         self.line = None
+        self.outbox.leaves()
         self.is_synced = False
-        self._on_way = 0
-        self._unsent = deque(self.outbox)  # in the order of their cids
         self._fetching.clear()
         self._changed.set()
 
@@ -218,10 +180,7 @@ class Phone:
 
     def send(self, chat: int, text: str) -> None:
         """Send a message, as soon as there is a connection."""
-        self._cid += 1
-        self.outbox[self._cid] = Outgoing(chat, text, due_of(text))
-        self._unsent.append(self._cid)
-        self._flush()
+        self.outbox.add(chat, text)
 
     def type(self, chat: int) -> None:
         """Say TYPING, if connected."""
@@ -261,32 +220,11 @@ class Phone:
             line.write(PING, PING_S)
         for chat in [chat for chat, (_, said_at) in self._reads.items() if now - said_at > KEPT_S]:
             del self._reads[chat]
-        self._doubt(line, now)
-
-    def _doubt(self, line: Line, now: float) -> None:
-        """A SEND whose connection lives must be answered."""
-        oldest = next(iter(self.outbox.values()), None)
-        if oldest is not None and oldest.line is line and now - oldest.sent_at > ANSWER_S and not oldest.is_told:
-            oldest.is_told = True
-            self.books.says("every message is acknowledged in the end", f"chat {oldest.chat}: no answer to a SEND")
+        self.outbox.doubt(now)
 
     def _tell(self, line: Line, now: float) -> None:
         line.told, line.told_at = line.counted, now
         line.write(RECV, line.counted)
-
-    def _flush(self) -> None:
-        """Send what waits, within the window."""
-        line = self.line
-        while line is not None and self._unsent and self._on_way < WINDOW:
-            cid = self._unsent.popleft()
-            out = self.outbox.get(cid)
-            if out is None:
-                continue
-            out.tries += 1
-            out.line, out.sent_at = line, time.monotonic()
-            self.sent += 1
-            self._on_way += 1
-            line.write(SEND, cid, out.chat, out.text)
 
     # -- what it hears ---------------------------------------------------------------------
 
@@ -307,7 +245,7 @@ class Phone:
         self.line = line
         self.books.connects()
         self._read_again(line)  # READ has no answer, and may have been lost with the connection
-        self._flush()
+        self.outbox.connects(line)
         self._changed.set()
 
     def _hears_message(self, line: Line, frame: list[Any]) -> None:
@@ -329,39 +267,16 @@ class Phone:
 
     def _hears_ack(self, line: Line, frame: list[Any]) -> None:
         _, cid, seq, *_ = frame
-        out = self.outbox.pop(cid, None)
-        if out is None:
-            if self._acked_again.get(cid) != seq:
-                self.books.says("answers agree with each other", f"an ACK of seq {seq} for cid {cid} that has none due")
-            return
-        self._on_way -= 1
-        self.acked += 1
-        if out.tries > 1:
-            self._acked_again[cid] = seq
-        self.books.acknowledged(out.chat, seq, once=out.tries == 1)
-        self.ack_times.append((time.perf_counter_ns() - out.due_ns) / 1e9)
-        self._flush()
+        self.outbox.acknowledged(cid, seq)
         self._changed.set()
 
     def _hears_nack(self, line: Line, frame: list[Any]) -> None:
         _, cid, code, detail, *after = frame
-        self.refusals[f"NACK {code}"] += 1
-        out = self.outbox.get(cid)
-        if out is None or code not in AGAIN:
-            self.books.says("every message is acknowledged in the end", f"cid {cid} refused: {code} {detail}")
-            return
-        out.tries = max(out.tries, 2)  # nobody knows whether it is stored: it is not one that was sent once
-        self._on_way -= 1
-        asyncio.get_running_loop().call_later((after[0] if after else 1000) / 1000, self._again, line, cid)
-
-    def _again(self, line: Line, cid: int) -> None:
-        if self.line is line:
-            self._unsent.append(cid)
-            self._flush()
+        self.outbox.refused(cid, code, detail, (after[0] if after else 1000) / 1000)
 
     def _hears_chat(self, line: Line, frame: list[Any]) -> None:
         chat = frame[1]
-        in_doubt = any(out.chat == chat for out in self.outbox.values())
+        in_doubt = any(out.chat == chat for out in self.outbox)
         self.books.hears_chat(chat, frame[2], in_doubt=in_doubt)
         self._changed.set()
 

@@ -16,7 +16,8 @@ from loadtest.load.crew import Place
 from loadtest.load.many import wait_until
 from loadtest.options import Duration, Rounds, Users
 from loadtest.phones.crew import PhoneCrew, check, gather
-from loadtest.phones.phone import Phone, due_of, text_of
+from loadtest.phones.outbox import due_of, text_of
+from loadtest.phones.phone import Phone
 from loadtest.phones.plan import GROUP, Chat
 from loadtest.reports.latency import Latencies
 from loadtest.running import Run, scenario

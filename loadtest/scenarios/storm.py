@@ -19,7 +19,8 @@ from loadtest.load.crews import Crews
 from loadtest.load.many import wait_until
 from loadtest.options import Rounds, Users
 from loadtest.phones.crew import PhoneCrew, check, gather, refused
-from loadtest.phones.phone import Phone, text_of
+from loadtest.phones.outbox import text_of
+from loadtest.phones.phone import Phone
 from loadtest.phones.plan import DIRECT, GROUP, Chat
 from loadtest.progress import Round
 from loadtest.running import Run, scenario

@@ -12,7 +12,8 @@ from loadtest.load.crew import Place
 from loadtest.phones.books import merged
 from loadtest.phones.crew import PhoneCrew
 from loadtest.phones.line import Line
-from loadtest.phones.phone import Phone, due_of, text_of
+from loadtest.phones.outbox import due_of, text_of
+from loadtest.phones.phone import Phone
 from loadtest.phones.plan import DIRECT, Chat
 from tests.harness import SECRET, RunningServer, running, until
 
@@ -73,7 +74,7 @@ async def test_nothing_is_said_after_it_was_put_away(crew: PhoneCrew) -> None:
     going = asyncio.get_running_loop().create_task(one.sleep())
     assert not one.is_awake, "at once, not when the task begins"
     say(one, crew.ids[0])
-    assert one.sent == 0
+    assert one.outbox.sent == 0
     await going
     await fine(crew)
     assert one.books.resent == set()
