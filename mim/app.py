@@ -214,6 +214,8 @@ async def _start(node: Node, parts: AsyncExitStack, leftovers: TaskSet) -> None:
     parts.push_async_callback(node.indexer.close)
     context.reading.start()
     parts.push_async_callback(context.reading.close)
+    context.typing.start()
+    parts.push_async_callback(_end, context.typing.close, leftovers)
     await node.recovery.start()
     parts.push_async_callback(node.recovery.close)
     node.push.start(workers=context.settings.push_workers)

@@ -34,6 +34,7 @@ import structlog
 
 from mim.embedded_owner import EmbeddedError as EmbeddedError
 from mim.embedded_owner import let_in, owner_of
+from mim.embedded_process import Postmaster, drop_if_dead, find_postmaster
 
 log = structlog.get_logger("mim.embedded")
 
@@ -84,6 +85,7 @@ class EmbeddedPostgres:
         self._owner: pwd.struct_passwd | None = None
         self._bin = Path()
         self._socket_dir = Path()
+        self._postmaster: Postmaster | None = None
 
     def start(self) -> str:
         """Make the cluster if there is none, start it unless it runs; the postgresql:// URL of `mim`.
@@ -113,16 +115,32 @@ class EmbeddedPostgres:
         """Let go of the cluster; the last user stops it (fast shutdown, at most half a minute)."""
         if self._users is None:
             return
+        self._forget_postmaster()
         with self._starting():
             users, self._users = self._users, None
             self._let_go(users)
 
     def revive(self) -> bool:
         """Start the server again if it died under us; whether that was needed. Raises EmbeddedError."""
-        if self._users is None or self._answer() == 0:
+        if self._users is None or self._is_alive():
             return False
         with self._starting():
             return self._ensure_running()
+
+    def _is_alive(self) -> bool:
+        """Asked every other second, so of the kernel where it can tell: to start a program each time would be a third
+        of what an idle server costs."""
+        self._postmaster = self._postmaster or find_postmaster(self._cluster)
+        if self._postmaster is not None:
+            if self._postmaster.is_alive():
+                return True
+            self._forget_postmaster()
+        return self._answer() == 0
+
+    def _forget_postmaster(self) -> None:
+        if self._postmaster is not None:
+            self._postmaster.close()
+            self._postmaster = None
 
     # The folder and who owns it
 
@@ -227,7 +245,7 @@ class EmbeddedPostgres:
         (self._cluster / "mim.conf").write_text(MIM_CONF)
         (self._cluster / "mim.conf").chmod(0o644)
         for lock in (self._cluster / "postmaster.pid", self._socket_dir / f".s.PGSQL.{PORT}.lock"):
-            self._drop_if_dead(lock)
+            drop_if_dead(lock, self._cluster)
         start_log = self._cluster / "start.log"
         start_log.unlink(missing_ok=True)
         settings = [word for setting in DURABLE for word in ("-c", setting)]
@@ -250,19 +268,6 @@ class EmbeddedPostgres:
         logs = sorted((self._cluster / "log").glob("*.log"), key=lambda file: file.stat().st_mtime)
         text = logs[-1].read_text(errors="replace") if logs else ""
         return text[max(text.rfind("starting PostgreSQL"), 0) :]
-
-    def _drop_if_dead(self, lock: Path) -> None:
-        """Remove a lock file of Postgres whose number says nothing: it belongs to another program by now, as
-        after a restart of a container, or to a dead process that nobody reaps. Postgres would take it for
-        alive. Should its children still be there, their shared memory keeps the new server from starting."""
-        number = lock.read_text().split()[:1] if lock.exists() else []
-        if not number:
-            return
-        process = Path("/proc", *number)
-        with suppress(OSError):  # no such process, or no /proc: Postgres sees to it
-            dead = "\nState:\tZ" in (process / "status").read_text()
-            if dead or (process / "cwd").readlink() != self._cluster:
-                lock.unlink()
 
     def _running_socket_dir(self) -> Path | None:
         """Where the server that wrote postmaster.pid listens: the fifth line."""

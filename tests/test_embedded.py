@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from mim.embedded import EmbeddedError, EmbeddedPostgres, claim_for_server
+from mim.embedded_process import find_postmaster
 
 HOLDER = """
 import asyncio, sys, time
@@ -85,11 +86,22 @@ async def test_a_row_outlives_kill_9_of_its_holder_and_of_postgres(folder: Path)
     assert await asyncio.to_thread(server.revive)
     assert await ask(url, "select word from kept") == "acknowledged"
     assert not server.revive()
+    os.kill(postmaster(folder), signal.SIGKILL)  # of which it knew the process, and not the socket alone
+    assert await asyncio.to_thread(server.revive)
+    assert await ask(url, "select word from kept") == "acknowledged"
 
     server.stop()
     assert not (folder / "cluster" / "postmaster.pid").exists()
     assert await ask(server.start(), "select word from kept") == "acknowledged"
     server.stop()
+
+
+@pytest.mark.parametrize("written", ["", "nonsense", f"{os.getpid()}", f"{2**22 + 1}"])
+def test_a_number_in_a_pid_file_is_not_believed_by_itself(tmp_path: Path, written: str) -> None:
+    (tmp_path / "postmaster.pid").write_text(written)
+    files = len(list(Path("/proc/self/fd").iterdir()))
+    assert find_postmaster(tmp_path) is None
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
 
 
 async def test_both_killed_then_started_again(folder: Path) -> None:

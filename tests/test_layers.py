@@ -11,7 +11,8 @@ PACKAGE = ROOT / "mim"
 
 BASE = {"config", "config_reference", "config_check", "clock", "tasks", "errors", "model", "logs", "metrics"}
 TOP = {
-    "embedded", "embedded_owner", "embedded_redis", "app", "preflight", "listening", "workers", "push_cli", "__main__",
+    "embedded", "embedded_owner", "embedded_process", "embedded_redis", "app", "preflight",
+    "listening", "workers", "push_cli", "__main__",
     "cli",
 }  # fmt: skip
 

@@ -39,7 +39,7 @@ from mim.wire.frames import (
     Synced,
     Typing,
 )
-from mim.wire.session import MAX_WAITING_REQUESTS, PONG, Refuse, Reply, Session, State
+from mim.wire.session import PONG, Refuse, Reply, Session, State
 
 UNREADABLE: Final = "the message cannot be read or is larger than 64 KiB"
 CLOSING_S: Final = 3.0  # how long a peer may take to finish the closing handshake
@@ -180,9 +180,7 @@ class Connection(WebSocket):
             self.write(Error(0, Code.UNAVAILABLE, "too many READs wait for storage; send it again later", 1000))
 
     def _typing(self, frame: Typing) -> None:
-        waiting = 0 if self._requests is None else len(self._requests)
-        if waiting < MAX_WAITING_REQUESTS and self._host.context.typing.is_new(self.caller, frame.chat):
-            self._queue(frame)
+        self._host.context.typing.pass_on(self.caller, frame.chat)
 
     def _queue(self, frame: Any) -> None:
         if self._requests is None:
@@ -198,8 +196,7 @@ class Connection(WebSocket):
                 frame = self._requests.popleft()
                 replies = await answer(self._host.context, self, frame)
                 await self.write_paced(replies)
-                if not isinstance(frame, Typing):
-                    self._session.waiting -= 1
+                self._session.waiting -= 1
         finally:
             self._requests = None
             self._worker = None

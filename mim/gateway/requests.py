@@ -9,7 +9,7 @@ from mim.chat.context import Context
 from mim.chat.profile_calls import Renewed
 from mim.model import Caller
 from mim.wire.codec import Codec
-from mim.wire.frames import Call, Changes, Error, Fetch, Result, ServerFrame, Typing
+from mim.wire.frames import Call, Changes, Error, Fetch, Result, ServerFrame
 
 
 class Asker(Protocol):
@@ -51,14 +51,8 @@ async def _changes(context: Context, asker: Asker, frame: Changes) -> Sequence[S
     return await history.changes_page(context, asker.caller, frame)
 
 
-async def _typing(context: Context, asker: Asker, frame: Typing) -> Sequence[ServerFrame]:
-    await context.typing.pass_on(asker.caller, frame.chat)
-    return []
-
-
 ANSWERS: Final[dict[type[Any], Callable[[Context, Any, Any], Awaitable[Sequence[ServerFrame]]]]] = {
     Call: _call,
     Fetch: _fetch,
     Changes: _changes,
-    Typing: _typing,
 }

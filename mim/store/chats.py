@@ -141,14 +141,19 @@ async def groups_of(db: Pool | Connection, user: int, device: int) -> dict[int, 
     return {row["chat_id"]: row["first_seq"] for row in rows if row["chat_id"] is not None} if rows else None
 
 
-async def typing_scope(db: Pool | Connection, chat: int, user: int) -> tuple[int | None, int | None] | None:
-    """(low, high) of a direct chat, (None, None) of a group, None when the user is not a present member."""
-    row = await db.fetchrow(
-        """select c.low, c.high from member m join chat c on c.id = m.chat_id
-           where m.chat_id = $1 and m.user_id = $2 and (m.left_at is null or c.kind = 1)""",
-        chat, user,
+async def typing_scopes(
+    db: Pool | Connection, typists: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], tuple[int | None, int | None]]:
+    """Of (chat, user), those who are present members: (low, high) of a direct chat, (None, None) of a group."""
+    rows = await db.fetch(
+        """select m.chat_id, m.user_id, c.low, c.high
+           from unnest($1::bigint[], $2::bigint[]) as asked (chat_id, user_id)
+           join member m on m.chat_id = asked.chat_id and m.user_id = asked.user_id
+           join chat c on c.id = m.chat_id
+           where m.left_at is null or c.kind = 1""",
+        [chat for chat, _ in typists], [user for _, user in typists],
     )  # fmt: skip
-    return None if row is None else (row["low"], row["high"])
+    return {(row["chat_id"], row["user_id"]): (row["low"], row["high"]) for row in rows}
 
 
 async def existing_users(db: Pool | Connection, users: Iterable[int]) -> set[int]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.harness import ACK, CHAT, MSG, READBY, SEND, TYPING, USER_TYPING, Refused, RunningServer, direct
+from tests.harness import ACK, CHAT, MSG, READBY, SEND, TYPING, USER_TYPING, Refused, RunningServer, direct, group
 
 
 async def test_a_message_is_acknowledged_and_delivered(server: RunningServer) -> None:
@@ -116,6 +116,8 @@ async def test_a_stranger_neither_sends_nor_reads(server: RunningServer) -> None
         await eve.says(TYPING, chat)
         await eve.says(3, chat, 1)
         await eve.settles()
+        await jun.says(TYPING, chat)  # comes after that of the stranger
+        assert await mina.gets(USER_TYPING) == [USER_TYPING, chat, jun.user]
         assert await mina.heard(USER_TYPING) == []
         assert await eve.calls("message.search", query="secret") == []
 
@@ -126,12 +128,13 @@ async def test_typing_is_passed_on_once_in_three_seconds_and_not_to_oneself(serv
         server.phone("mina", "b") as tablet,
         server.phone("jun") as jun,
     ):
-        chat = await direct(mina, jun)
+        chat, club = await direct(mina, jun), await group(mina, jun)
         await mina.says(TYPING, chat)
         await mina.says(TYPING, chat)
         assert await jun.gets(USER_TYPING) == [USER_TYPING, chat, mina.user]
-        await mina.sends(chat, "done")  # comes after any second TYPING
-        await jun.gets(MSG)
+        await mina.says(TYPING, chat)
+        await mina.says(TYPING, club)  # comes after any other
+        assert await jun.gets(USER_TYPING) == [USER_TYPING, club, mina.user]
         assert await jun.heard(USER_TYPING) == []
         assert await tablet.heard(USER_TYPING) == []
 

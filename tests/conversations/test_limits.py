@@ -3,6 +3,7 @@
 Time is turned by hand: `clock.advance()` and then one turn of the wheel.
 """
 
+import asyncio
 import json
 import socket
 import time
@@ -14,6 +15,7 @@ import asyncpg
 import httpx
 import pytest
 
+from mim.chat import typing_signals
 from mim.clock import ManualClock
 from mim.gateway.connection import Connection
 from tests.conversations.raw import CLOSE, WS_PING, Raw, wrap
@@ -25,30 +27,44 @@ from tests.harness import (
     HELLO,
     MSG,
     NACK,
+    PATIENCE_S,
     PING,
     PONG,
     RESULT,
     SEND,
+    TYPING,
+    USER_TYPING,
     Phone,
     Refused,
     RunningServer,
     direct,
+    group,
     running,
     token_for,
     until,
 )
 
+MEMBERS_LOCK = "lock table member in access exclusive mode"
+
 
 @asynccontextmanager
-async def held(url: str, sql: str) -> AsyncIterator[None]:
-    """Hold the locks that `sql` takes until the block ends."""
+async def held(url: str, sql: str) -> AsyncIterator[asyncpg.Connection]:
+    """Hold the locks that `sql` takes until the block ends; gives the connection that holds them."""
     side = await asyncpg.connect(url)
     try:
         async with side.transaction():
             await side.execute(sql)
-            yield
+            yield side
     finally:
         await side.close()
+
+
+async def waiting_for_locks(side: asyncpg.Connection) -> None:
+    """Until somebody waits for what `side` holds."""
+    asked = "select exists (select from pg_locks where not granted and pg_backend_pid() = any (pg_blocking_pids(pid)))"
+    async with asyncio.timeout(PATIENCE_S):
+        while not await side.fetchval(asked):  # noqa: ASYNC110 - in the database
+            await asyncio.sleep(0.01)
 
 
 def later(server: RunningServer, clock: ManualClock, seconds: float) -> None:
@@ -130,6 +146,41 @@ async def test_more_than_64_waiting_requests(database_url: str) -> None:
                 assert (error[1], error[2]) == (ref, "rate_limited")
                 assert error[4] > 0
         assert [(await mina.gets(RESULT))[1] for _ in range(64)] == list(range(1, 65))
+
+
+async def test_typing_that_waits_for_storage_is_bounded(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for an answer to TYPING, so what is too much is left out."""
+    monkeypatch.setattr(typing_signals, "MAX_WAITING", 3)
+    async with running(database_url) as server, server.phone("mina") as mina, server.phone("jun") as jun:
+        chats = [await group(mina, jun) for _ in range(6)]
+        async with held(database_url, MEMBERS_LOCK) as side:
+            await mina.says(TYPING, chats[0])
+            await waiting_for_locks(side)
+            for chat in chats[1:]:
+                await mina.says(TYPING, chat)
+            await mina.says(PING, 600)
+            await mina.gets(PONG)
+        assert [(await jun.gets(USER_TYPING))[1] for _ in range(4)] == chats[:4]
+        await mina.says(TYPING, chats[5])  # it was left out, so it does not come too early
+        assert (await jun.gets(USER_TYPING))[1] == chats[5]
+        assert await jun.heard(USER_TYPING) == []
+
+
+async def test_typing_that_waited_too_long_tells_of_the_past(database_url: str) -> None:
+    clock = ManualClock(time.time())
+    async with (
+        running(database_url, clock) as server,
+        server.phone("mina") as mina,
+        server.phone("jun") as jun,
+    ):
+        late, chat = await group(mina, jun), await group(mina, jun)
+        async with held(database_url, MEMBERS_LOCK) as side:
+            await mina.says(TYPING, late)
+            await waiting_for_locks(side)
+            clock.advance(4)
+        await mina.says(TYPING, chat)
+        assert (await jun.gets(USER_TYPING))[1] == chat
+        assert await jun.heard(USER_TYPING) == []
 
 
 async def test_a_full_commit_queue_is_unavailable(database_url: str) -> None:

@@ -17,7 +17,7 @@ from mim.gateway.connection import Connection
 from mim.gateway.outbox import Gathering, Outbox
 from mim.model import Caller
 from mim.wire.frames import Hello, Limits, Ready, ReadySession, Send
-from mim.wire.session import MAX_WAITING_REQUESTS, SessionLimits
+from mim.wire.session import SessionLimits
 from tests.conversations.raw import BINARY, CLOSE, CONT, TEXT, WS_PING, WS_PONG, wrap
 
 UPGRADE = Request(
@@ -78,7 +78,7 @@ class Heard:
         self.tasks = SimpleNamespace(spawn=lambda coro, name: coro.close())
         self.context = SimpleNamespace(
             reading=SimpleNamespace(mark=lambda _, chat, seq: self.note("read", chat, seq)),
-            typing=SimpleNamespace(is_new=lambda _, chat: self.note("typing", chat)),
+            typing=SimpleNamespace(pass_on=lambda _, chat: self.note("typing", chat)),
         )
 
     def note(self, *what: Any) -> bool:
@@ -172,10 +172,3 @@ async def test_a_connection_that_is_closing_sends_no_more_pongs() -> None:
     _, quiet, _, _ = await effects([wrap(*HELLO_FIRST), bad])
     _, flooded, _, _ = await effects([wrap(*HELLO_FIRST), bad, ping * 1000])
     assert flooded == quiet
-
-
-async def test_typing_that_waits_for_storage_is_bounded() -> None:
-    """Nobody waits for an answer to TYPING, so what is too much is left out."""
-    stream = [wrap(*HELLO_FIRST), *(wrap(msgpack.packb([4, chat])) for chat in range(1, 500))]
-    _, _, _, waiting = await effects(stream, request_burst=1000)
-    assert [frame.chat for frame in waiting] == list(range(1, MAX_WAITING_REQUESTS + 1))
