@@ -34,7 +34,7 @@ CPU: Final = "CPU µs/message"
 SERVER: Final = "  of it server µs"
 POSTGRES: Final = "  of it Postgres µs"
 REDIS: Final = "  of it Redis µs"
-READ_RATES: Final = (200.0, 3000.0)
+READ_RATES: Final = (1000.0, 6000.0)
 BURST: Final = 10  # unanswered messages of a sender, which come and are answered together
 
 
@@ -164,7 +164,7 @@ async def _check(core: int) -> tuple[Units, Lines]:
         for groups in (Groups(500, 10, 1), Groups(500, 10, BURST), Groups(500, 50, 5), Groups(1000, 1000, 1),
                        Groups(1000, 1000, BURST)):  # fmt: skip
             lines.add(await _group(server, await sitting.now(), groups))
-        for rate in (500.0, 1000.0):
+        for rate in (500.0, 3000.0):
             lines.add(await _reads(server, await sitting.now(), rate))
         units = await sitting.now()
     async with private(core, 2) as server:
@@ -302,7 +302,7 @@ async def _reads(server: Target, units: Units, rate: float) -> Line:
 async def _idle(core: int) -> list[Line]:
     """Memory grows only once in a process, so each size has a server of its own; the first is the unit."""
     found = []
-    for users in (500, 2000, 5000):
+    for users in (2000, 1000, 5000):
         async with private(core) as server:
             found.append((users, await _run(server, idle, users=users)))
     kib, alive = found[0][1]["KiB/connection"], found[0][1]["CPU µs/keep-alive"]
