@@ -16,6 +16,7 @@ DAY_S: Final = 86_400
 YEAR_D: Final = 365
 KIB_A_GIB: Final = 1 << 20
 GATHER_S: Final = 0.04  # what mim.chat.reading waits for READs
+TYPING_GATHER_S: Final = 0.02  # and mim.chat.typing_signals for TYPINGs
 MOST_A_COMMIT: Final = 500  # MIM_COMMIT_BATCH
 PACKET: Final = 40 + 12 + 22  # bytes of IPv4, TCP with timestamps, and a TLS 1.3 record, around a frame
 BARE: Final = 52  # bytes of a TCP acknowledgement by itself
@@ -225,14 +226,14 @@ def _readbys(load: Load) -> float:
 
 
 def _server(load: Load, units: Units, rate: float, batch: float, streams: float, *, peak: bool) -> Costs:
-    reads = rate * load.deliveries * load.reads
+    reads, typings = rate * load.deliveries * load.reads, rate * load.typing
     together = reads / streams * GATHER_S
     return Costs(
         messages=rate * units.server_message.of(batch),
         deliveries=rate * load.deliveries * units.server_delivery.of(1),
         bus=0.0,
         reads=reads * units.server_read.of(together),
-        typing=rate * load.typing * units.server_typing.of(1),
+        typing=typings * units.server_typing.of(typings / streams * TYPING_GATHER_S),
         sign_ins=_sign_ins(load, peak=peak) * units.server_login.of(1),
         keep_alives=load.sessions / load.keep_alive_s * units.keep_alive.of(1),
         pushes=rate * load.pushes * units.server_push.of(1),
@@ -241,14 +242,14 @@ def _server(load: Load, units: Units, rate: float, batch: float, streams: float,
 
 
 def _postgres(load: Load, units: Units, rate: float, batch: float, streams: float, *, peak: bool) -> Costs:
-    reads = rate * load.deliveries * load.reads
+    reads, typings = rate * load.deliveries * load.reads, rate * load.typing
     together = reads / streams * GATHER_S
     return Costs(
         messages=rate * units.postgres_message.of(batch),
         deliveries=0.0,
         bus=0.0,
         reads=reads * units.postgres_read.of(together),
-        typing=rate * load.typing * units.postgres_typing.of(1),
+        typing=typings * units.postgres_typing.of(typings / streams * TYPING_GATHER_S),
         sign_ins=_sign_ins(load, peak=peak) * units.postgres_login.of(1),
         keep_alives=0.0,
         pushes=rate * load.pushes * units.postgres_push.of(1),

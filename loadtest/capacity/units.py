@@ -26,6 +26,7 @@ class Cost(NamedTuple):
 CHAT: Final = "chat --users 2000 --inflight 1; chat --rate 500"
 BURSTS: Final = "chat --inflight 10"
 SIGNALS: Final = "signals --users 4000 --rate 3000; signals --users 3000 --rate 100 --beside 2000"
+TYPINGS: Final = "signals --users 6000 --rate 300; signals --users 6000 --rate 600"
 BUS: Final = "bus"
 REDIS: Final = "redis"
 STORAGE: Final = "storage"
@@ -49,12 +50,12 @@ class Units(NamedTuple):
     postgres_turn: Annotated[Cost, "µs", "the same in Postgres, when they are of one chat", BURSTS] = Cost(8)
     server_read: Annotated[Cost, "µs", "a READ, by those that are stored together", SIGNALS] = Cost(47, 170)
     postgres_read: Annotated[Cost, "µs", "its watermark", SIGNALS] = Cost(19, 300)
-    server_typing: Annotated[Cost, "µs", "a TYPING passed on", SIGNALS] = Cost(100)
-    postgres_typing: Annotated[Cost, "µs", "whose chat it is", SIGNALS] = Cost(45)
+    server_typing: Annotated[Cost, "µs", "a TYPING passed on, by those of one look", TYPINGS] = Cost(73, 240)
+    postgres_typing: Annotated[Cost, "µs", "whose chat it is", TYPINGS] = Cost(13, 80)
     server_login: Annotated[Cost, "µs", "a phone that comes back, with its cursor, up to SYNCED, and goes", LOGIN] = (
-        Cost(420)
+        Cost(345)
     )
-    postgres_login: Annotated[Cost, "µs", "what is read for it", LOGIN] = Cost(175)
+    postgres_login: Annotated[Cost, "µs", "what is read for it", LOGIN] = Cost(160)
     keep_alive: Annotated[Cost, "µs", "a PING answered", IDLE] = Cost(25)
     server_push: Annotated[Cost, "µs", "a notification planned and sent to APNs", PUSH] = Cost(104)
     postgres_push: Annotated[Cost, "µs", "its place in the outbox", PUSH] = Cost(73)
