@@ -6,6 +6,7 @@ user n connects to node n modulo the number of nodes, so that the partners 2k an
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ PER_ADDRESS: Final = 1000
 FIRST_ADDRESS: Final = 2  # 127.0.0.2
 ADDRESSES: Final = 250
 SPARE_FILES: Final = 100
+IP_BIND_ADDRESS_NO_PORT: Final = 24  # of Linux; `socket` names it from Python 3.12 on
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,14 @@ class Crew:
     async def reach(self, number: int, make: Callable[[], Client] | None = None) -> Client:
         """A connection for user `number` on which nothing is said yet; `make` makes it of another kind."""
         host, port = self.place.addresses[number % len(self.place.addresses)]
-        local = None
+        loop, make = asyncio.get_running_loop(), make or self.place.client
         if host.startswith("127."):  # from as many addresses as the number of ports needs
-            local = (f"127.0.0.{FIRST_ADDRESS + number // PER_ADDRESS % ADDRESSES}", 0)
-        loop = asyncio.get_running_loop()
-        _, client = await loop.create_connection(make or self.place.client, host, port, local_addr=local, ssl=self._ssl)
+            local = f"127.0.0.{FIRST_ADDRESS + number // PER_ADDRESS % ADDRESSES}"
+            sock = await _connected(local, host, port)
+            name = host if self._ssl else None
+            _, client = await loop.create_connection(make, sock=sock, ssl=self._ssl, server_hostname=name)
+        else:
+            _, client = await loop.create_connection(make, host, port, ssl=self._ssl)
         client.host = f"{host}:{port}"
         return client
 
@@ -154,6 +159,24 @@ class Crew:
             ack_times=ack_times,
             delivery_times=delivery_times,
         )
+
+
+async def _connected(local: str, host: str, port: int) -> socket.socket:
+    """A connected socket with this address of our own.
+
+    Its port is chosen when it connects. Chosen by `bind` it must be free for all peers, so every connection that was
+    closed within the last minute is in the way, and after some ten thousand each new one looks for milliseconds.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((local, 0))
+        await asyncio.get_running_loop().sock_connect(sock, (host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _context(ca: str | None) -> ssl.SSLContext:
