@@ -32,7 +32,7 @@ PAGE: Final = "performance.md"
 
 
 def scale(
-    short: Annotated[bool, typer.Option("--short", help="Fewer and shorter rounds: about 10 minutes.")] = False,
+    short: Annotated[bool, typer.Option("--short", help="Fewer and shorter rounds.")] = False,
     most: Annotated[int, typer.Option(min=STORED[0], help="Most messages stored before.")] = STORED[-1],
     into: Annotated[
         str | None, typer.Option(metavar="DIR", help=f"Write plots into DIR/{PLOTS} and the table into DIR/{PAGE}.")
