@@ -4,13 +4,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from mim.bus.redis_link import PATIENCE_S, PING_EVERY_S
 from tests.faults.clients import Client
 from tests.faults.crowd import Crowd
 from tests.faults.stage import Stage
 
 Step = Callable[[], Awaitable[object]]
 SOON_S = 30.0
-PATIENT_S = 5.0  # an ACK that takes longer was kept waiting by the fault
+# An ACK that takes longer was kept waiting by the fault. Who comes back to a node whose Redis is silent waits until the
+# node gives it up, and then has to open a session beside all others who do.
+PATIENT_S = PATIENCE_S + PING_EVERY_S + 4.0
 MOVER = 8  # every so many clients lose their connection during a fault
 NEW_GROUP = 6
 FETCHED_S = 1.0  # time for the gaps that clients see by themselves
