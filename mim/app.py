@@ -53,7 +53,7 @@ from mim.wire.rate import RateLimiter
 
 log = structlog.get_logger("mim.app")
 
-REVIVE_EVERY_S = 5.0  # each look starts a program
+REVIVE_EVERY_S = 5.0  # where the kernel does not tell, each look starts a program
 LAST_COMMITS_S = 2.0
 PUSH_POOL = 4  # connections, by key: a fan-out of notifications, and indexing, take none that people wait for
 SESSION_POOL = 4  # connections, by key: who comes in, who resumes, who is told everything; watermarks; who types

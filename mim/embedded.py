@@ -128,8 +128,8 @@ class EmbeddedPostgres:
             return self._ensure_running()
 
     def _is_alive(self) -> bool:
-        """Asked every other second, so of the kernel where it can tell: to start a program each time would be a third
-        of what an idle server costs."""
+        """Asked every few seconds, so of the kernel where it can tell: to start a program each time would be a third of
+        what an idle server costs."""
         self._postmaster = self._postmaster or find_postmaster(self._cluster)
         if self._postmaster is not None:
             if self._postmaster.is_alive():
