@@ -3,21 +3,18 @@
 Time is turned by hand: `clock.advance()` and then one turn of the wheel.
 """
 
-import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
 from mim.chat import typing_signals
 from mim.clock import ManualClock
 from mim.gateway.connection import Connection
+from tests.conversations.locks import held, waiting_for_locks
 from tests.conversations.raw import CLOSE, WS_PING, Raw, wrap
 from tests.harness import (
     ACK,
@@ -27,7 +24,6 @@ from tests.harness import (
     HELLO,
     MSG,
     NACK,
-    PATIENCE_S,
     PING,
     PONG,
     RESULT,
@@ -45,26 +41,6 @@ from tests.harness import (
 )
 
 MEMBERS_LOCK = "lock table member in access exclusive mode"
-
-
-@asynccontextmanager
-async def held(url: str, sql: str) -> AsyncIterator[asyncpg.Connection]:
-    """Hold the locks that `sql` takes until the block ends; gives the connection that holds them."""
-    side = await asyncpg.connect(url)
-    try:
-        async with side.transaction():
-            await side.execute(sql)
-            yield side
-    finally:
-        await side.close()
-
-
-async def waiting_for_locks(side: asyncpg.Connection) -> None:
-    """Until somebody waits for what `side` holds."""
-    asked = "select exists (select from pg_locks where not granted and pg_backend_pid() = any (pg_blocking_pids(pid)))"
-    async with asyncio.timeout(PATIENCE_S):
-        while not await side.fetchval(asked):  # noqa: ASYNC110 - in the database
-            await asyncio.sleep(0.01)
 
 
 def later(server: RunningServer, clock: ManualClock, seconds: float) -> None:
